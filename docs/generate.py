@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -57,69 +57,6 @@ EXIT_CODES = (
     (143, "any", "terminated (SIGTERM) before it finished"),
 )
 
-EXAMPLES: Mapping[str, tuple[str, ...]] = {
-    "demo": ("reconciler demo", "reconciler demo --keep"),
-    "init": ("reconciler init integrations",),
-    "validate": ("reconciler validate", "reconciler validate -o github .", "reconciler validate github/sources.yaml"),
-    "plan": ("reconciler plan", "reconciler plan --repo . --base origin/main -o markdown", "reconciler plan --detailed-exitcode"),
-    "drift": ("reconciler drift", "reconciler drift --detailed-exitcode -o json"),
-    "apply": ("reconciler apply", "reconciler apply --yes", "reconciler apply --plan sha256:0f3c…"),
-    "run": ("reconciler run", "reconciler run --config /etc/reconciler/reconciler.yaml", "reconciler run --once"),
-    "status": ("reconciler status", "reconciler status EventSource/payments", "reconciler status --exit-code -o json"),
-    "explain": ("reconciler explain EventSource/payments",),
-    "history": ("reconciler history", "reconciler history EventSource/payments --limit 10", "reconciler history --verify"),
-    "reconcile": ("reconciler reconcile EventSource/payments --wait",),
-    "suspend": ("reconciler suspend Integration/github --reason 'migration' --until 2h",),
-    "resume": ("reconciler resume Integration/github",),
-    "events": ("reconciler events", "reconciler events --source payments --state rejected", "reconciler events 019abc… -o json"),
-    "executions": (
-        "reconciler executions",
-        "reconciler executions --stage deploy --state queued",
-        "reconciler executions itm-5d41402abc4b2a76b9719d91",
-    ),
-    "logs": ("reconciler logs itm-5d41402abc4b2a76b9719d91 --follow",),
-    "trigger": (
-        "reconciler trigger nightly",
-        "reconciler trigger release --payload @release.json --wait --timeout 900",
-    ),
-    "approve": (
-        "reconciler approve itm-5d41402abc4b2a76b9719d91 --digest sha256:77ab…",
-        "reconciler approve sha256:0f3c…",
-    ),
-    "cancel": ("reconciler cancel itm-5d41402abc4b2a76b9719d91",),
-    "rerun": ("reconciler rerun itm-5d41402abc4b2a76b9719d91 --wait",),
-    "replay": ("reconciler events --state failed", "reconciler replay 0192f3c4a1b2-000001a1b2c3d4e5"),
-    "redeliver": ("reconciler redeliver", "reconciler redeliver payments --since 2h"),
-    "adopt": ("reconciler adopt EventSource/billing", "reconciler adopt EventSource/billing --external-id 12345 --yes"),
-    "forget": ("reconciler forget EventSource/old --yes",),
-    "recover": ("reconciler recover",),
-    "export": ("reconciler export github --scope acme/web --scope acme/shop --out github/existing.yaml",),
-    "accept-drift": ("reconciler accept-drift EventSource/payments --dry-run",),
-    "signing-key": ("reconciler signing-key EventSource/releases",),
-    "rotate": ("reconciler rotate EventSource/payments --dir .",),
-    "oidc": (
-        "reconciler oidc export public",
-        "reconciler oidc trust vault Secret/deploy",
-        "reconciler oidc token Integration/cloud --show",
-        "reconciler oidc rotate",
-    ),
-    "app": (
-        "reconciler app create --org acme",
-        "reconciler app create --user octocat --permission checks=write --no-browser --port 8099",
-        "reconciler app status",
-        "reconciler app status Integration/github -o json",
-    ),
-    "orphans": ("reconciler orphans", "reconciler orphans --delete"),
-    "ping": ("reconciler ping EventSource/payments",),
-    "credentials": ("reconciler credentials", "reconciler credentials --until 90d -o json"),
-    "doctor": ("reconciler doctor",),
-    "schema": ("reconciler schema EventSource", "reconciler schema --list", "reconciler schema --editor"),
-    "sandbox": ("reconciler sandbox", "reconciler sandbox github --port 9000"),
-    "healthcheck": ("reconciler healthcheck --max-age 60",),
-    "version": ("reconciler version",),
-    "completion": ("reconciler completion bash > /etc/bash_completion.d/reconciler",),
-}
-
 
 def pages() -> dict[str, str]:
     """Return every generated page by its path below docs/."""
@@ -136,6 +73,8 @@ def pages() -> dict[str, str]:
 
 def cli_page() -> str:
     """Return docs/cli.md: every verb and option of the parser's table."""
+    from reconciler.cli.guide import EXAMPLES
+    from reconciler.cli.parser import grouped
     from reconciler.cli.verbs import GLOBALS, VERBS
 
     out = [
@@ -145,9 +84,11 @@ def cli_page() -> str:
         _options(GLOBALS),
         "\n## Exit codes\n\n",
         _table(("code", "commands", "meaning"), ((f"`{code}`", of, text) for code, of, text in EXIT_CODES)),
-        "\n## Verbs\n\n",
-        _table(("command", "description"), ((f"[`{verb.name}`](#{verb.name})", _escaped(verb.help)) for verb in VERBS)),
+        "\n## Verbs\n",
     ]
+    for title, verbs in grouped():
+        rows = ((f"[`{verb.name}`](#{verb.name})", _escaped(verb.help)) for verb in verbs)
+        out.append(f"\n{title.capitalize()}:\n\n" + _table(("command", "description"), rows))
     for verb in VERBS:
         out.append(f"\n### {verb.name}\n\n{_sentence(verb.description or verb.help)}\n\n")
         out.append("```console\n" + "".join(f"$ {line}\n" for line in EXAMPLES[verb.name]) + "```\n")
@@ -159,6 +100,25 @@ def cli_page() -> str:
 _COMMANDS = """\
 Usage: `reconciler VERB [options]`. `reconciler VERB --help` shows the same text as this page. Results go to stdout; progress, logs
 and errors go to stderr. `-o json` prints one JSON document with a `formatVersion`. Set `NO_COLOR` to disable colors.
+
+Every command that lists has `-o text|wide|json|name`, `--watch` and `--utc`. Text fits the width of the terminal and breaks between
+words; revisions and commits are short, and times are ages (`3m`). `wide` has more columns and shortens nothing, and `name` prints
+only names, one per line. `--watch` redraws the list in place on a terminal, and prints it again on every change into a file or pipe.
+What you pass to `approve` (an id, a digest) is never shortened.
+
+On a terminal, `apply` and everything else that takes longer than a second show a bar on stderr. Elsewhere each change is one line.
+
+## Completion
+
+Add one line to the configuration of your shell. It completes verbs, options, values, and names from the status file:
+
+| shell | file | line |
+|---|---|---|
+| bash | `~/.bashrc` | `eval "$(reconciler completion bash)"` |
+| zsh | `~/.zshrc`, after `compinit` | `eval "$(reconciler completion zsh)"` |
+| fish | `~/.config/fish/config.fish` | `reconciler completion fish \\| source` |
+
+## Names
 
 Name a resource as `KIND/NAME`. Add `@CANVAS` if its canvas is not `default`. Kinds are case-insensitive.
 

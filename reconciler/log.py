@@ -30,7 +30,7 @@ _QUIET = (
     "git",
     "asyncio",
 )
-_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 _FIRST = (
     "ts",
     "level",
@@ -83,7 +83,7 @@ class Redacts(Protocol):
 
 
 def configure(style: str, level: str, redactor: Redacts, *, stream: TextIO | None = None) -> None:
-    """Configure logging for the process. ``style``: auto, json or console; ``level``: debug, info, warning or error."""
+    """Configure logging for the process. ``style``: auto, json or console; ``level``: debug, info, warning, error, or critical (nothing)."""
     import structlog
 
     out = stream if stream is not None else sys.stderr
@@ -268,6 +268,6 @@ class _StandardLibraryBridge(logging.Handler):
         if record.exc_info:
             fields["exc_info"] = record.exc_info
         log = get_logger(record.name)
-        write = {"info": log.info, "warning": log.warning, "error": log.error}
+        write = {"info": log.info, "warning": log.warning, "error": log.error, "critical": log.error}
         level = next((name for name, number in reversed(_LEVELS.items()) if record.levelno >= number), "debug")
         write.get(level, log.debug)("library", **fields)

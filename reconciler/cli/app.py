@@ -19,6 +19,8 @@ _TAKES: Mapping[str, str] = {
     "no_browser": "create",
     "port": "create",
     "exit_code": "status",
+    "watch": "status",
+    "utc": "status",
 }
 
 

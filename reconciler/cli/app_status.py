@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from reconciler.cli import listing
+from reconciler.cli.listing import Listing, Style
 from reconciler.cli.options import AppOptions
-from reconciler.cli.output import emit_json
+from reconciler.cli.parser import did_you_mean
 from reconciler.cli.session import configuration, require_state
 from reconciler.cli.sink import out
 from reconciler.cli.tables import fields
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from reconciler.engine.app_needs import AppNeed
 
 INCOMPLETE = 2
+WATCH_S = 30.0
+"""Pause between two looks of ``--watch``: each asks the provider."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +54,19 @@ def show(options: AppOptions) -> int:
     """Show the App of every Integration that uses one, or of the one that is named."""
     config = configuration(options)
     require_state(config)
-    rows = asyncio.run(_read(config, options.integration))
-    if options.output == "json":
-        emit_json({"apps": [_document(row) for row in rows]})
-    else:
+    return listing.show(options, lambda: _listing(asyncio.run(_read(config, options.integration)), options), every_s=WATCH_S)
+
+
+def _listing(rows: Sequence[_AppRow], options: AppOptions) -> Listing:
+    def text(_: Style) -> None:
         for number, row in enumerate(rows):
             if number:
                 out("")
             _print(row)
-    if any(row.report is None for row in rows):
-        return EXIT_ERROR
-    return INCOMPLETE if options.exit_code and any(row.problems for row in rows) else EXIT_OK
+
+    code = INCOMPLETE if options.exit_code and any(row.problems for row in rows) else EXIT_OK
+    code = EXIT_ERROR if any(row.report is None for row in rows) else code
+    return Listing({"apps": [_document(row) for row in rows]}, [str(row.integration) for row in rows], text, code=code)
 
 
 async def _read(config: Config, name: str | None) -> list[_AppRow]:
@@ -80,7 +86,9 @@ def _chosen(resources: Mapping[ResourceId, Resource], name: str | None) -> list[
     if name:
         identity = parse_resource(name if "/" in name else f"Integration/{name}", set(resources))
         if identity not in resources or identity.kind != Kind.INTEGRATION.value:
-            raise ReconcilerError(f"no resource {identity}", code="RC6025", hint="See `reconciler status Integration`.")
+            known = [str(each) for each in resources if each.kind == Kind.INTEGRATION.value]
+            hint = did_you_mean(str(identity), known, "See `reconciler status Integration`.")
+            raise ReconcilerError(f"no resource {identity}", code="RC6025", hint=hint)
         if installation_of(resources[identity]) is None:
             raise ReconcilerError(f"{identity} uses no App", code="RC4209", hint="See docs/github-app.md, or `app create`.")
         return [resources[identity]]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler.cli.options import ApplyOptions
 from reconciler.cli.output import agreed, emit_json, problem_row, say
 from reconciler.cli.plan import planset_of, prepare_all, read_source, show
+from reconciler.cli.progress import LiveChanges, progress
 from reconciler.cli.session import configuration
 from reconciler.cli.sink import Ink, out
-from reconciler.cli.tables import painter
+from reconciler.cli.tables import counted, painter, short_revision
 from reconciler.config.settings import Config
 from reconciler.model.errors import ManifestError, PlanMoved, ReconcilerError
 from reconciler.model.exit_codes import EXIT_ERROR, EXIT_OK, EXIT_PARTIAL
@@ -21,7 +23,13 @@ if TYPE_CHECKING:
     from reconciler.daemon.session import Session
     from reconciler.engine.apply import Step
     from reconciler.engine.approved import Applied
+    from reconciler.engine.controller import Controller
     from reconciler.engine.current import Current
+    from reconciler.engine.reconcile import Prepared
+
+
+QUIET = "critical"
+"""Log level of a verb that prints its results itself: no log line stands between them."""
 
 
 def apply(options: ApplyOptions) -> int:
@@ -31,11 +39,10 @@ def apply(options: ApplyOptions) -> int:
 
 async def _apply(config: Config, options: ApplyOptions) -> int:
     from reconciler.daemon.session import Options, open_session
-    from reconciler.engine.approved import apply_approved
     from reconciler.source import open_folder
 
     source = open_folder(Path(options.path), config_name=config.file_name) if options.path else None
-    async with open_session(config, Options(log_level=options.log_level or "warning"), source=source) as session:
+    async with open_session(config, Options(log_level=options.log_level or QUIET), source=source) as session:
         engine = session.engine
         in_force = engine.current.active.resources
         await read_source(engine, activate=False)
@@ -47,8 +54,7 @@ async def _apply(config: Config, options: ApplyOptions) -> int:
         if not _agreed(planned, options):
             return EXIT_ERROR
         await engine.activate()
-        engine.on_step = _show_step if options.output == "text" else None
-        done = await apply_approved(engine, prepared, wait_settle=not options.no_wait)
+        done = await _execute(engine, prepared, planned, options)
         await _write_status(session)
         _show_results(engine.current, done, options.output, manifests=len(planned.resources))
         if any(problem.is_error for problem in engine.current.active.problems):
@@ -56,23 +62,23 @@ async def _apply(config: Config, options: ApplyOptions) -> int:
         return _exit_code(engine.current, done)
 
 
+async def _execute(engine: Controller, prepared: Sequence[Prepared], planned: PlanSet, options: ApplyOptions) -> Applied:
+    """Execute the plan, and show each change as it goes."""
+    from reconciler.engine.approved import apply_approved
+
+    total = sum(len(plan.executable) for plan in planned.plans)
+    async with progress("applying", total, after="reading the providers again") as bar:
+        if options.output == "text":
+            changes = LiveChanges(bar)
+            engine.on_start, engine.on_step = changes.begin, changes.end
+        return await apply_approved(engine, prepared, wait_settle=not options.no_wait)
+
+
 def _agreed(planned: PlanSet, options: ApplyOptions) -> bool:
     count = sum(len(plan.executable) for plan in planned.plans) + len(planned.resources)
     question = f"Apply {'this change' if count == 1 else f'these {count} changes'}?"
     yes = not count or options.yes or options.plan is not None
     return agreed(question, yes=yes, refusal="not applied", instead="--yes, or --plan with the digest")
-
-
-def _show_step(step: Step) -> None:
-    """Print one line for each change when it ends."""
-    from reconciler.model.printable import plain
-    from reconciler.planning.render.words import SYMBOLS
-
-    change = step.change
-    end = "done" if step.error is None else f"{step.error.code}: {step.error.message}"
-    number = f" #{step.external_id}" if step.external_id else ""
-    what = f"{SYMBOLS[change.action]} {change.action.value} {change.resource} {change.scope}{number}"
-    say(plain(f"  {what}: {end} after {step.duration_ms / 1000:.1f} s"))
 
 
 def _exit_code(current: Current, done: Applied) -> int:
@@ -101,7 +107,7 @@ def _check_digest(planned: PlanSet, reviewed: str | None) -> None:
     if reviewed is None or reviewed == planned.sha256:
         return
     say(f"the reviewed plan was {reviewed}")
-    say(f"the plan is now       {planned.sha256}, at {planned.revision}:")
+    say(f"the plan is now       {planned.sha256}, at {short_revision(planned.revision)}:")
     for change in planned.changes:
         say(f"  {_line(change)}")
     for manifest in planned.resources:
@@ -174,11 +180,17 @@ def _summary(done: Applied, unread: int, manifests: int, *, good: bool) -> tuple
         "could not be read": unread,
     }
     if good and not counts["applied"]:
-        text = f"{manifests} manifest{'' if manifests == 1 else 's'} now in force" if manifests else "nothing to do"
+        text = _in_force(manifests) if manifests else "nothing to do"
     else:
         text = ", ".join(f"{number} {word}" for word, number in [*counts.items(), *((w, n) for w, n in extra.items() if n)])
+    if manifests and counts["applied"]:
+        text += f"; {_in_force(manifests)}"
     mark = painter()("32", "✓") if good else painter()("31", "✗")
     return mark, f" {text}"
+
+
+def _in_force(manifests: int) -> str:
+    return f"{counted(manifests, 'manifest')} now in force"
 
 
 def _row(step: Step) -> dict[str, object]:

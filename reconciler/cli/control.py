@@ -17,6 +17,7 @@ from reconciler.cli.options import (
     SuspendOptions,
 )
 from reconciler.cli.output import agreed
+from reconciler.cli.progress import waiting
 from reconciler.cli.session import ask_daemon, configuration
 from reconciler.cli.sink import out
 from reconciler.cli.tables import name_of
@@ -39,7 +40,8 @@ ADOPT_S = 120.0
 
 def ask(config: Config, request: Request, kind: type[T], *, timeout_s: float = 60.0) -> T:
     """Return the answer of the daemon; without one, of this process, which locks the state and does the work."""
-    answer = ask_daemon(config, request, timeout_s=timeout_s)
+    with waiting("waiting for the daemon"):
+        answer = ask_daemon(config, request, timeout_s=timeout_s)
     return answer_of(answer if answer is not None else asyncio.run(_alone(config, request)), kind).view
 
 

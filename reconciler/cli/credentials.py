@@ -2,59 +2,62 @@
 
 from __future__ import annotations
 
-import textwrap
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from reconciler.cli import listing
+from reconciler.cli.ages import Clock
+from reconciler.cli.listing import Listing, Style
 from reconciler.cli.options import CredentialsOptions
-from reconciler.cli.output import emit_json
 from reconciler.cli.session import configuration
-from reconciler.cli.sink import Ink, out
+from reconciler.cli.sink import out
 from reconciler.cli.status import LABELS, read
-from reconciler.cli.tables import name_of, painter
+from reconciler.cli.tables import columns, name_of, painter, table
+from reconciler.cli.widths import wrap
 from reconciler.config.values import parse_duration
-from reconciler.model.exit_codes import EXIT_OK
+from reconciler.model.errors import ConfigError, UsageError
 from reconciler.model.printable import plain
-from reconciler.model.status_document import CredentialRow
+from reconciler.model.status_document import CredentialRow, StatusDocument
 from reconciler.model.times import epoch_of
 
 WIDTH = 80
-_NAME, _WHO = 22, 19
+"""Columns of the notes where no terminal limits them."""
+_HEAD = ("CREDENTIAL", "VALID", "WHO", "GRANTED", "MISSING", "ENDS")
 _DAY_S = 86_400.0
-_COLOURS = {"yes": "32", "no": "31", "unknown": "33"}
-Paint = Callable[[str, str], Ink]
 
 
 def credentials(options: CredentialsOptions) -> int:
     """Show every credential, and what stops until ``--until``."""
-    until_s = parse_duration(options.until)
-    document, now = read(Path(configuration(options).status.file)), time.time()
+    try:
+        until_s = parse_duration(options.until)
+    except ConfigError as error:
+        raise UsageError(f"--until {options.until}: {error.message}", hint="For example: --until 30d") from None
+    file = Path(configuration(options).status.file)
+    return listing.show(options, lambda: _list(read(file), until_s, options))
+
+
+def _list(document: StatusDocument, until_s: float, options: CredentialsOptions) -> Listing:
+    now = time.time()
     rows = sorted(document.credentials, key=lambda row: row.name)
     ends = [(end, row) for row in rows if (end := end_of(row)) is not None and end <= now + until_s]
     calendar = sorted(ends, key=lambda entry: entry[0])
-    if options.output == "json":
-        emit_json(
-            {
-                "credentials": msgspec.to_builtins(rows),
-                "calendar": [_entry(end, row, now) for end, row in calendar],
-                "unknownEnds": [name_of(row.name) for row in rows if "expiresAt" in row.unknown],
-            }
-        )
-        return EXIT_OK
-    if not rows:
-        out("no credentials have been checked yet")
-        return EXIT_OK
-    paint = painter()
-    out(f"{'CREDENTIAL':{_NAME}}  {'VALID':7}  {'WHO':{_WHO}}  {'GRANTED':7}  {'MISSING':7}  ENDS")
-    for row in rows:
-        _show(row, now, paint)
-    _show_notes(rows)
-    _show_calendar(calendar, options.until, now, paint)
-    return EXIT_OK
+    found = {
+        "credentials": msgspec.to_builtins(rows),
+        "calendar": [_entry(end, row, now) for end, row in calendar],
+        "unknownEnds": [name_of(row.name) for row in rows if "expiresAt" in row.unknown],
+    }
+
+    def text(style: Style) -> None:
+        table(_HEAD, [_cells(row, style) for row in rows], none="no credentials have been checked yet")
+        if rows:
+            _show_notes(rows, style)
+            _show_calendar(calendar, options.until, style.clock)
+
+    return Listing(found, [name_of(row.name) for row in rows], text)
 
 
 def end_of(row: CredentialRow) -> float | None:
@@ -81,23 +84,12 @@ def answers(row: CredentialRow) -> dict[str, str]:
     return {question: text or "unknown" for question, text in shown.items()}
 
 
-def _show(row: CredentialRow, now: float, paint: Paint) -> None:
-    end = end_of(row)
-    valid, given = validity(row), answers(row)
-    granted = str(len(row.granted)) if row.granted else "unknown"
-    missing = str(len(row.missing)) if row.missing else given["missing"]
-    left = "unknown" if end is None else _left(end, now)
-    red, yellow = "31", "33"
-    out(
-        f"{_cut(name_of(row.name).removeprefix('Integration/'), _NAME):{_NAME}}  ",
-        paint(_COLOURS[valid], f"{valid:7}"),
-        f"  {_cut(given['identity'], _WHO):{_WHO}}  ",
-        paint("" if row.granted else yellow, f"{granted:7}"),
-        "  ",
-        paint(red if row.missing else yellow if missing == "unknown" else "", f"{missing:7}"),
-        "  ",
-        paint(yellow if end is None else red if end - now < _DAY_S else "", left),
-    )
+def _cells(row: CredentialRow, style: Style) -> list[str]:
+    end, given = end_of(row), answers(row)
+    granted = given["granted"] if style.wide or not row.granted else str(len(row.granted))
+    missing = given["missing"] if style.wide or not row.missing else str(len(row.missing))
+    left = "unknown" if end is None else row.expires_at if style.clock.utc else _left(end, style.clock.now)
+    return [name_of(row.name), validity(row), style.cut(given["identity"]), granted, missing, left]
 
 
 def _left(end: float, now: float) -> str:
@@ -105,11 +97,11 @@ def _left(end: float, now: float) -> str:
     return "over" if end <= now else "<1 day" if days < 1 else f"{days} day{'' if days == 1 else 's'}"
 
 
-def _show_notes(rows: Iterable[CredentialRow]) -> None:
+def _show_notes(rows: Iterable[CredentialRow], style: Style) -> None:
     """Show what the table has no room for: long names of owners, what is missing, and why an answer is unknown."""
     for row in rows:
         lines = []
-        if len(plain(row.identity)) > _WHO:
+        if style.cut(row.identity) != row.identity:
             lines.append(f"who: {row.identity}")
         if row.missing:
             lines.append(f"missing: {', '.join(row.missing)}")
@@ -126,11 +118,11 @@ def _show_notes(rows: Iterable[CredentialRow]) -> None:
             out("")
             out(name_of(row.name))
         for line in lines:
-            _wrapped(plain(line))
+            _wrapped(line)
 
 
-def _show_calendar(calendar: Iterable[tuple[float, CredentialRow]], until: str, now: float, paint: Paint) -> None:
-    entries = list(calendar)
+def _show_calendar(calendar: Iterable[tuple[float, CredentialRow]], until: str, clock: Clock) -> None:
+    entries, now, paint = list(calendar), clock.now, painter()
     out("")
     if not entries:
         out(f"nothing that has a known end stops within {until}")
@@ -141,17 +133,14 @@ def _show_calendar(calendar: Iterable[tuple[float, CredentialRow]], until: str, 
             paint("31" if end - now < 7 * _DAY_S else "33", f"{row.expires_at[:10]}  {_left(end, now):8}"),
             f"  {name_of(row.name)}",
         )
-        _wrapped("stops " + (", ".join(map(plain, row.dependents)) or "nothing else"))
+        _wrapped("stops " + (", ".join(row.dependents) or "nothing else"))
 
 
 def _wrapped(line: str) -> None:
-    for part in textwrap.wrap(line, WIDTH, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False):
-        out(part)
-
-
-def _cut(text: str, width: int) -> str:
-    text = plain(text)
-    return text if len(text) <= width else text[: width - 1] + "…"
+    first, *more = wrap(plain(line), (columns() or WIDTH) - 4)
+    out(f"  {first}")
+    for part in more:
+        out(f"    {part}")
 
 
 def _entry(end: float, row: CredentialRow, now: float) -> dict[str, Any]:

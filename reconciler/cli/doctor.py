@@ -16,14 +16,17 @@ from typing import TYPE_CHECKING
 
 from reconciler.cli.options import OutputOptions
 from reconciler.cli.output import emit_json
+from reconciler.cli.progress import waiting
 from reconciler.cli.session import ask_daemon, configuration
 from reconciler.cli.sink import out
 from reconciler.cli.status import LABELS
-from reconciler.cli.tables import painter
+from reconciler.cli.tables import LEAST_COLUMNS, columns, painter, short_revision
+from reconciler.cli.widths import wrap
 from reconciler.config.settings import Config
 from reconciler.drivers.http.clock import TOO_FAR_S, ProviderClock
 from reconciler.model.errors import NotImplementedYet, ReconcilerError, storage_error
 from reconciler.model.exit_codes import EXIT_ERROR, EXIT_OK
+from reconciler.model.printable import plain
 
 if TYPE_CHECKING:
     from reconciler.engine.reconcile import ReconcileResult
@@ -76,7 +79,8 @@ def doctor(options: OutputOptions) -> int:
     for check in checks:
         name = check.__name__.strip("_")
         try:
-            results += check(config)
+            with waiting(f"checking: {name}"):
+                results += check(config)
         except ReconcilerError as error:
             results.append(_error(name, error))
         except OSError as error:
@@ -94,12 +98,22 @@ def _show(results: list[CheckResult], output: str) -> int:
         return EXIT_OK if healthy else EXIT_ERROR
     paint = painter()
     width = max(len(result.check) for result in results)
+    column = len("warning") + width + 4
     for result in results:
-        out(paint(_COLOURS[result.level], f"{result.level:7}"), f"  {result.check:{width}}  {result.message}")
-        if result.fix:
-            out(f"         {'':{width}}  → {result.fix}")
+        first, *more = _lines(result.message, column)
+        out(paint(_COLOURS[result.level], f"{result.level:7}"), f"  {result.check:{width}}  {first}")
+        for line in more:
+            out(" " * column + line)
+        for number, line in enumerate(_lines(result.fix, column + 2) if result.fix else []):
+            out(" " * column + ("  " if number else "→ ") + line)
     out("healthy" if healthy else "not healthy: fix the errors above")
     return EXIT_OK if healthy else EXIT_ERROR
+
+
+def _lines(text: str, column: int) -> list[str]:
+    """Return ``text`` as lines that begin in ``column``; one line where no terminal limits it."""
+    limit = columns()
+    return [text] if limit is None else wrap(plain(text), max(limit - column, LEAST_COLUMNS))
 
 
 def _python() -> CheckResult:
@@ -213,7 +227,7 @@ def _source(config: Config) -> list[CheckResult]:
         finally:
             await source.close()
 
-    return [CheckResult("source", "ok", f"{config.source.url} at {asyncio.run(look())}")]
+    return [CheckResult("source", "ok", f"{config.source.url} at {short_revision(asyncio.run(look()))}")]
 
 
 def _integrations(config: Config) -> list[CheckResult]:
@@ -223,7 +237,7 @@ def _integrations(config: Config) -> list[CheckResult]:
     from reconciler.daemon.session import Options, open_session
 
     async def look() -> list[CheckResult]:
-        async with open_session(config, Options(lock=False, create=False, read_only=True)) as session:
+        async with open_session(config, Options(lock=False, create=False, read_only=True, log_level="error")) as session:
             engine = session.engine
             await engine.sync()
             errors = [problem for problem in engine.current.active.problems if problem.is_error][:MAX_PROBLEMS]

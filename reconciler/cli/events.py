@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from reconciler.cli import listing
 from reconciler.cli.daemon_client import act, look
+from reconciler.cli.listing import Listing, Style
 from reconciler.cli.options import EventsOptions, RedeliverOptions, ReplayOptions, TriggerOptions
-from reconciler.cli.output import say
+from reconciler.cli.progress import waiting
 from reconciler.cli.session import configuration
 from reconciler.cli.sink import json_document, out
 from reconciler.cli.tables import fields, reason_of, table, values
+from reconciler.config.settings import Config
 from reconciler.model.errors import UsageError
+from reconciler.model.events import NOT_ROUTED
 from reconciler.model.exit_codes import EXIT_OK, EXIT_PARTIAL
-from reconciler.model.views import EventDetail, EventList, EventView, ReplayedEvent, SweptList, TriggeredEvent
+from reconciler.model.views import EventDetail, EventList, EventView, ItemView, ReplayedEvent, SweptList, TriggeredEvent
 
 SWEEP_S = 600.0
 
@@ -22,27 +27,61 @@ def events(options: EventsOptions) -> int:
     """List received events, or show one with its payload and its effects."""
     config = configuration(options)
     if options.id:
-        look(config, {"verb": "event", "id": options.id}, EventDetail).show(options.output, _show)
-        return EXIT_OK
+        return listing.show(options, lambda: _detail(config, options.id or ""))
+    return listing.show(options, lambda: _list(config, options))
+
+
+def _detail(config: Config, identity: str) -> Listing:
+    answer = look(config, {"verb": "event", "id": identity}, EventDetail)
+    return Listing(answer.document, [answer.view.id], lambda style: _show(answer.view, style))
+
+
+def _list(config: Config, options: EventsOptions) -> Listing:
+    """Return the events without the deliveries by which providers test a webhook; ``-o json`` has all of them."""
     request = {"verb": "events", "limit": options.limit, "source": options.source, "state": options.state}
-    look(config, request, EventList).show(options.output, _list)
-    return EXIT_OK
+    answer = look(config, request, EventList)
+    view = answer.view
+    shown = [event for event in view.events if options.all or event.type not in NOT_ROUTED]
+    hidden = len(view.events) - len(shown)
+
+    def text(style: Style) -> None:
+        if hidden and not shown:
+            out(f"no events but {hidden} {_TESTS[hidden != 1]}: use --all")
+            return
+        _table(shown, style)
+        if hidden:
+            style.note(f"{hidden} {_TESTS[hidden != 1]} not shown: use --all")
+        if view.next:
+            style.note("there are older events: increase --limit")
+
+    return Listing(answer.document, [event.id for event in shown], text)
 
 
-def _list(answer: EventList) -> None:
-    rows = [(event.id, event.received_at, event.source, event.type, event.state, _reasons(event)) for event in answer.events]
-    table(("EVENT", "RECEIVED", "SOURCE", "TYPE", "STATE", "WHY"), rows, none="no events")
-    if answer.next:
-        say("there are older events: increase --limit")
+_TESTS = ("test delivery", "test deliveries")
 
 
-def _reasons(event: EventView) -> str:
-    """Return why an event was rejected, and by which targets."""
+def _table(events: Sequence[EventView], style: Style) -> None:
+    head = ["EVENT", style.clock.head, "SOURCE", "TYPE", "STATE", "LED TO"]
+    rows = [
+        [event.id, style.clock.age(event.received_at), event.source, event.type, event.state, _result(event)] for event in events
+    ]
+    if style.wide:
+        head[5:5] = ["ORIGIN", "DELIVERY"]
+        for row, event in zip(rows, events, strict=True):
+            row[5:5] = [event.origin, event.delivery_id]
+    table(head, rows, none="no events")
+
+
+def _result(event: EventView) -> str:
+    """Return what an event led to: the items of stages, and why others rejected it."""
+    led = [f"{effect.stage} {effect.result or effect.state}" for effect in event.effects]
     own = [reason_of(event.reason, event.message)] if event.reason or event.message else []
-    return "; ".join([*own, *(f"{target.target}: {target.message or target.reason}" for target in event.rejected_by)])
+    refused = [f"not {target.target}: {target.message or target.reason}" for target in event.rejected_by]
+    nothing = [] if event.type in NOT_ROUTED or event.state != "processed" else ["nothing"]
+    return "; ".join([*led, *own, *refused] or nothing)
 
 
-def _show(event: EventDetail) -> None:
+def _show(event: EventDetail, style: Style) -> None:
     import orjson
 
     fields(
@@ -54,15 +93,20 @@ def _show(event: EventDetail) -> None:
             ("why", reason_of(event.reason, event.message)),
             ("origin", event.origin),
             ("delivery", event.delivery_id),
-            ("received", event.received_at),
-            ("occurred", event.occurred_at),
+            ("received", style.clock.ago(event.received_at)),
+            ("occurred", style.clock.ago(event.occurred_at) if event.occurred_at else ""),
             *(("rejected by", f"{target.target} ({target.reason}): {target.message}") for target in event.rejected_by),
             *(("no report", f"{report.kind} of {report.item}: {report.reason}") for report in event.unreported),
-            *(("queued as", f"{item.id} at {item.stage}: {item.state} {values(item.inputs)}") for item in event.items),
+            *(("queued as", f"{item.id} at {item.stage}: {_state(event, item)} {values(item.inputs)}") for item in event.items),
         ],
     )
     out("payload")
     json_document(orjson.dumps(event.payload, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode())
+
+
+def _state(event: EventDetail, item: ItemView) -> str:
+    """Return the result of an item's newest execution, else the item's state."""
+    return next((effect.result for effect in event.effects if effect.item == item.id and effect.result), item.state)
 
 
 # -- commands -----------------------------------------------------------------------------------------------------------
@@ -125,7 +169,8 @@ def redeliver(options: RedeliverOptions) -> int:
     except ConfigError as error:
         raise UsageError(f"--since {options.since}: {error.message}") from None
     request = {"verb": "redeliver", "source": options.source or "", "since": since}
-    answer = act(configuration(options), request, SweptList, timeout_s=SWEEP_S)
+    with waiting("recovering deliveries"):
+        answer = act(configuration(options), request, SweptList, timeout_s=SWEEP_S)
     answer.show(options.output, _show_swept)
     return EXIT_PARTIAL if any(row.failed or row.error for row in answer.view.sources) else EXIT_OK
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from reconciler.cli import listing
+from reconciler.cli.listing import Listing, Style
 from reconciler.cli.options import ExplainOptions, HistoryOptions
-from reconciler.cli.output import emit_json, say
 from reconciler.cli.session import configuration, require_state
 from reconciler.cli.sink import out
 from reconciler.cli.status import no_resource, read
-from reconciler.cli.tables import name_of, short_revision
+from reconciler.cli.tables import name_of, prefixed, table
 from reconciler.config.settings import Config
 from reconciler.model.errors import UsageError
 from reconciler.model.exit_codes import EXIT_ERROR, EXIT_OK
@@ -31,16 +31,15 @@ JOURNAL_ROWS = 40
 def explain(options: ExplainOptions) -> int:
     """Show why a resource is in its state, from the status file and the journal."""
     config = configuration(options)
-    file = Path(config.status.file)
-    rows = read(file).resources if file.exists() else ()
-    asyncio.run(_explain(config, rows, options))
-    return EXIT_OK
+    return listing.show(options, lambda: _explained(config, options))
 
 
-async def _explain(config: Config, rows: tuple[ResourceRow, ...], options: ExplainOptions) -> None:
+def _explained(config: Config, options: ExplainOptions) -> Listing:
     from reconciler.engine.control import parse_resource
     from reconciler.model.resources import ResourceId
 
+    file = Path(config.status.file)
+    rows = read(file).resources if file.exists() else ()
     by_id = {ResourceId(row.kind, row.canvas, row.name): row for row in rows}
     store = _store(config)
     try:
@@ -52,30 +51,35 @@ async def _explain(config: Config, rows: tuple[ResourceRow, ...], options: Expla
     row = by_id.get(identity)
     if row is None and not entries:
         raise no_resource(str(identity), map(str, known))
-    if options.output == "json":
-        journal = [{"at": iso(e.at), "event": e.event, "revision": e.revision, **e.detail} for e in entries]
-        status = msgspec.to_builtins(row) if row is not None else None
-        emit_json({"resource": identity.path, "status": status, "journal": journal})
-        return
-    out(str(identity))
-    if row is not None:
-        _show_status(row)
-    out("  journal (newest last)")
-    for entry in reversed(entries):
-        out(f"    {iso(entry.at)} {short_revision(entry.revision)} {_event(entry)}".rstrip())
+    journal = [{"at": iso(e.at), "event": e.event, "revision": e.revision, **e.detail} for e in entries]
+    status = msgspec.to_builtins(row) if row is not None else None
+    document = {"resource": identity.path, "status": status, "journal": journal}
+
+    def text(style: Style) -> None:
+        out(str(identity))
+        if row is not None:
+            _show_status(row, style)
+        out("  journal (newest last)")
+        for entry in reversed(entries):
+            what = f"{style.revision(entry.revision)} {_event(entry, style)}".strip()
+            prefixed(f"    {style.clock.age(iso(entry.at)):6} ", what)
+
+    return Listing(document, [str(identity)], text)
 
 
-def _show_status(row: ResourceRow) -> None:
+def _show_status(row: ResourceRow, style: Style) -> None:
+    clock = style.clock
     out(f"  declared   {row.file}:{row.line}" + (" (removed; being deleted)" if row.deleting else ""))
     for condition in row.conditions:
-        out(f"  condition  {condition.type}={condition.status} {condition.reason} since {condition.last_transition_time}")
+        since = f", since {clock.ago(condition.last_transition_time)}" if condition.last_transition_time else ""
+        out(f"  condition  {condition.type}={condition.status} {condition.reason}{since}")
         if condition.message:
-            out(f"             {condition.message}")
+            prefixed("             ", condition.message)
     for managed in row.objects:
-        out(f"  object     {managed.address} = {managed.external_id}")
+        prefixed("  object     ", f"{managed.address} = {managed.external_id}")
     for drift in row.drift:
-        out(f"  drift      {drift.address} {drift.path or '(missing)'} ({drift.cls})")
-    out(f"  next       {row.next_reconcile_at or '-'}, attempts {row.attempts}")
+        prefixed("  drift      ", f"{drift.address} {drift.path or '(missing)'} ({drift.cls})")
+    prefixed("  next       ", f"{clock.age(row.next_reconcile_at)}, attempts {row.attempts}")
 
 
 class _JournalDetail(msgspec.Struct, frozen=True):
@@ -95,9 +99,9 @@ class _JournalDetail(msgspec.Struct, frozen=True):
     request: str = ""
 
 
-def _event(entry: JournalEntry) -> str:
+def _event(entry: JournalEntry, style: Style) -> str:
     if entry.event == "next_try":
-        return f"next try {iso(float(str(entry.detail['at'])))}"
+        return f"next try {style.clock.age(iso(float(str(entry.detail['at']))))}"
     if "id" in entry.detail:  # an item or an execution
         pairs = " ".join(f"{key}={value}" for key, value in entry.detail.items() if key != "id" and value not in ("", None))
         return f"{entry.event.replace('_', ' ')}  {entry.detail['id']} {pairs}"
@@ -119,16 +123,24 @@ def _event(entry: JournalEntry) -> str:
 
 def history(options: HistoryOptions) -> int:
     """Show the audit log, newest first, or verify it."""
+    config = configuration(options)
+    if not options.verify:
+        return listing.show(options, lambda: _list(config, options))
+    store = _store(config)
+    try:
+        intact, message = verify_audit(config, store, options.anchor)
+    finally:
+        store.close()
+    out(message)
+    return EXIT_OK if intact else EXIT_ERROR
+
+
+def _list(config: Config, options: HistoryOptions) -> Listing:
     from reconciler.engine.control import parse_resource
     from reconciler.model.resources import ResourceId
 
-    config = configuration(options)
     store = _store(config)
     try:
-        if options.verify:
-            intact, message = verify_audit(config, store, options.anchor)
-            out(message)
-            return EXIT_OK if intact else EXIT_ERROR
         known = {ResourceId.from_path(path) for path in store.resources()}
         identity = parse_resource(options.resource, known) if options.resource else None
         rows = store.audit_tail(options.limit, resource=identity.path if identity is not None else None)
@@ -136,14 +148,31 @@ def history(options: HistoryOptions) -> int:
         store.close()
     if identity is not None and not rows and identity not in known:
         raise no_resource(str(identity), map(str, known))
-    if options.output == "json":
-        emit_json({"rows": [_row(number, entry) for number, entry in rows]})
-        return EXIT_OK
-    for number, entry in rows:
-        out(_line(number, entry))
+    names = list(dict.fromkeys(name_of(entry.resource) for _, entry in rows if entry.resource))
+    return Listing({"rows": [_row(number, entry) for number, entry in rows]}, names, lambda style: _table(rows, style))
+
+
+def _table(rows: Sequence[tuple[int, AuditEntry]], style: Style) -> None:
     if not rows:
-        say("no changes yet")
-    return EXIT_OK
+        style.note("no changes yet")
+        return
+    head = ("ROW", style.clock.head, "RESOURCE", "CHANGE", "BY", "REVISION", "WHAT")
+    table(head, [_cells(number, entry, style) for number, entry in rows], none="")
+
+
+def _cells(number: int, entry: AuditEntry, style: Style) -> list[str]:
+    detail = msgspec.convert(entry.detail, _AuditDetail)
+    why = " ".join(text for text in (detail.cls, detail.reason, detail.error) if text)
+    what = [entry.address, f"[{', '.join(detail.fields)}]" if detail.fields else "", f"({why})" if why else ""]
+    return [
+        str(number),
+        style.clock.age(iso(entry.at)),
+        name_of(entry.resource) or "-",
+        f"{entry.verb} {entry.outcome}".strip(),
+        entry.actor,
+        style.revision(entry.revision) or "-",
+        " ".join(text for text in what if text),
+    ]
 
 
 def _row(number: int, entry: AuditEntry) -> Mapping[str, object]:
@@ -166,21 +195,6 @@ class _AuditDetail(msgspec.Struct, frozen=True, rename={"cls": "class"}):
     cls: str = ""
     reason: str = ""
     error: str = ""
-
-
-def _line(number: int, entry: AuditEntry) -> str:
-    detail = msgspec.convert(entry.detail, _AuditDetail)
-    why = " ".join(text for text in (detail.cls, detail.reason, detail.error) if text)
-    parts = (
-        entry.actor,
-        entry.verb,
-        entry.outcome,
-        entry.address or name_of(entry.resource),
-        f"[{', '.join(detail.fields)}]" if detail.fields else "",
-        f"({why})" if why else "",
-        short_revision(entry.revision),
-    )
-    return " ".join([f"{number:>6}", iso(entry.at), *(part for part in parts if part)])
 
 
 def verify_audit(config: Config, store: Store, given: str | None = None) -> tuple[bool, str]:

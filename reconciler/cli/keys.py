@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from reconciler.cli.edit import EditableDocument, save
 from reconciler.cli.options import RotateOptions, SigningKeyOptions
 from reconciler.cli.output import say
+from reconciler.cli.parser import did_you_mean
 from reconciler.cli.session import configuration
 from reconciler.cli.sink import out
 from reconciler.model.errors import ReconcilerError, StateError, UsageError
@@ -44,9 +45,9 @@ def signing_key(options: SigningKeyOptions) -> int:
     if identity in stored and identity.kind == Kind.INTEGRATION.value:
         return _app_key(resource_from_json(stored[identity]), keyring, config, previous=options.previous)
     if identity not in stored or identity.kind != Kind.EVENT_SOURCE.value:
-        raise UsageError(
-            f"{identity} is not an event source in the last valid revision", hint="See `reconciler status EventSource`."
-        )
+        sources = [str(each) for each in stored if each.kind == Kind.EVENT_SOURCE.value]
+        hint = did_you_mean(str(identity), sources, "See `reconciler status EventSource`.")
+        raise UsageError(f"{identity} is not an event source in the last valid revision", hint=hint)
     spec = resource_from_json(stored[identity]).typed(EventSourceSpec)
     rotation = spec.key_rotation
     if options.previous:
@@ -144,9 +145,8 @@ def find_in_folder(folder: Path, text: str) -> tuple[Resource, EditableDocument,
     by_id = desired.by_id()
     identity = parse_resource(text, set(by_id))
     if identity not in by_id:
-        raise UsageError(
-            f"no valid manifest of {identity} in {folder}", hint="Run `reconciler validate` there; --dir names the working copy."
-        )
+        hint = did_you_mean(str(identity), map(str, by_id), "Run `reconciler validate` there; --dir names the working copy.")
+        raise UsageError(f"no valid manifest of {identity} in {folder}", hint=hint)
     path = Path(by_id[identity].location.file)
     return by_id[identity], _document(path, identity), path
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Protocol, cast
 
 from reconciler.cli import sink
+from reconciler.cli.completion import HIDDEN_VERB
 from reconciler.cli.options import VerbOptions
 from reconciler.cli.parser import build_parser, build_parsers, nearest
 from reconciler.cli.verb import Verb
@@ -29,6 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code. A traceback never reaches a user unless RECONCILER_DEBUG is set."""
     sink.prepare()
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == [HIDDEN_VERB]:
+        return _complete(arguments[1:])
     names = {verb.name: verb for verb in VERBS}
     word = _first_word(arguments)
     verb = names.get(word)
@@ -46,6 +49,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help(sys.stdout)
         return _finished(EXIT_OK)
     return _finished(_guarded(verb, options), acts=verb.name not in SHOWING)
+
+
+def _complete(arguments: Sequence[str]) -> int:
+    """Print what the shell may complete; it is never an error."""
+    from reconciler.cli.complete import main as candidates
+
+    for word in candidates(arguments):
+        sink.out(word)
+    sink.finish()
+    return EXIT_OK
 
 
 def _first_word(arguments: Sequence[str]) -> str:
@@ -94,11 +107,11 @@ def _function(verb: Verb) -> _Function:
 
 
 def _report(error: Exception, verb: Verb) -> int:
-    from reconciler.cli.output import show_error
+    from reconciler.cli.errors import show_error, typed
     from reconciler.model.codes import LASTING
     from reconciler.model.errors import ReconcilerError
 
-    error = _typed(error)
+    error = typed(error)
     if os.environ.get("RECONCILER_DEBUG") and not isinstance(error, ReconcilerError):
         import traceback
 
@@ -109,22 +122,6 @@ def _report(error: Exception, verb: Verb) -> int:
         return EXIT_ERROR
     lasting = verb.name == "run" and error.exit_code == EXIT_ERROR and error.code in LASTING
     return EXIT_CONFIG if lasting else error.exit_code
-
-
-def _typed(error: Exception) -> Exception:
-    """Return the error of this program for an error of the event loop, the system or the database; any other error as it is."""
-    from reconciler.model.errors import ReconcilerError, storage_error
-
-    cause = error.__cause__
-    if isinstance(error, RuntimeError) and isinstance(cause, ReconcilerError | OSError):
-        error = cause
-    if isinstance(error, OSError) and error.filename is not None:
-        return storage_error(error, error.filename2 or error.filename)
-    if "sqlite3" in sys.modules and type(error).__module__.partition(".")[0] in {"sqlite3", "sqlalchemy"}:
-        from reconciler.state.database import database_error
-
-        return database_error(error) or error
-    return error
 
 
 __all__ = ["build_parser", "main"]

@@ -48,11 +48,10 @@ def schema(options: SchemaOptions) -> int:
 
 def _unknown(what: str, word: str, known: Collection[str]) -> Exception:
     """Return the error for a word that is not ``known``, with the nearest one."""
-    from reconciler.cli.parser import nearest
+    from reconciler.cli.parser import did_you_mean
     from reconciler.model.errors import UsageError  # not for `version`, which has no error
 
-    guess = nearest(word, known)
-    return UsageError(f"no {what} {word!r}", hint=f"Did you mean {guess}?" if guess else f"Known: {', '.join(known)}.")
+    return UsageError(f"no {what} {word!r}", hint=did_you_mean(word, known, f"Known: {', '.join(known)}."))
 
 
 EDITOR = """\

@@ -22,6 +22,13 @@ class OutputOptions(VerbOptions):
     output: str
 
 
+class ListOptions(OutputOptions):
+    """The options of every verb that lists."""
+
+    watch: bool
+    utc: bool
+
+
 class ResourceOptions(VerbOptions):
     """One resource, as ``KIND/NAME[@CANVAS]``."""
 
@@ -70,21 +77,20 @@ class RunOptions(VerbOptions):
     once: bool
 
 
-class StatusOptions(OutputOptions):
+class StatusOptions(ListOptions):
     resource: str | None
-    watch: bool
     exit_code: bool
 
 
-class CredentialsOptions(OutputOptions):
+class CredentialsOptions(ListOptions):
     until: str
 
 
-class ExplainOptions(OutputOptions):
+class ExplainOptions(ListOptions):
     resource: str
 
 
-class HistoryOptions(OutputOptions):
+class HistoryOptions(ListOptions):
     resource: str | None
     limit: int
     verify: bool
@@ -101,14 +107,15 @@ class SuspendOptions(ResourceOptions):
     until: str | None
 
 
-class EventsOptions(OutputOptions):
+class EventsOptions(ListOptions):
     id: str | None
     source: str | None
     state: str | None
+    all: bool
     limit: int
 
 
-class ExecutionsOptions(OutputOptions):
+class ExecutionsOptions(ListOptions):
     id: str | None
     stage: str | None
     state: str | None
@@ -194,7 +201,7 @@ class OidcOptions(OutputOptions):
     yes: bool
 
 
-class AppOptions(OutputOptions):
+class AppOptions(ListOptions):
     action: str
     integration: str | None
     org: str | None
@@ -212,7 +219,7 @@ class AppOptions(OutputOptions):
     exit_code: bool
 
 
-class OrphansOptions(OutputOptions):
+class OrphansOptions(ListOptions):
     delete: bool
     yes: bool
 

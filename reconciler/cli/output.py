@@ -9,16 +9,25 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, TextIO
 
 from reconciler.cli import sink
+from reconciler.cli.widths import width_of, wrap
+from reconciler.model.printable import plain
 
 if TYPE_CHECKING:
     from reconciler.model.errors import Problem
 
 FORMAT_VERSION = 1
+CONTINUED = 2
+"""Columns by which the second line of a message is indented."""
 
 
 def colour(stream: TextIO) -> bool:
     """Whether ``stream`` gets colours: a terminal, and NO_COLOR (https://no-color.org) not set."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def animated() -> bool:
+    """Whether stderr shows progress that changes in place: a terminal that can move its cursor."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def emit_json(document: Mapping[str, object]) -> None:
@@ -34,34 +43,17 @@ def emit_json(document: Mapping[str, object]) -> None:
 
 
 def say(text: str) -> None:
-    """Print a line of progress to stderr."""
-    sink.err(text)
-
-
-def show_error(error: Exception) -> None:
-    """Print the error, its place, its reason and the next step; never a traceback or a secret."""
-    from reconciler.model.errors import ConfigError, ManifestError, ReconcilerError  # not for `version`, which has no error
-
-    if isinstance(error, ManifestError):
-        for problem in error.problems:
-            for line in problem_lines(problem):
-                say(line)
-    if not isinstance(error, ReconcilerError):
-        say(f"reconciler: RC9001: {type(error).__name__}: internal error. Set RECONCILER_DEBUG=1 for the traceback.")
+    """Print a line of progress to stderr; on a terminal it wraps at words."""
+    size = sink.terminal_size("stderr")
+    shown = plain(text)
+    if size is None or width_of(shown) <= size.columns:
+        sink.err(text)
         return
-    place = f"{error.location}: " if error.location is not None else ""
-    say(f"reconciler: {place}{error.code}: {error.message}")
-    for line in error.details if isinstance(error, ConfigError) else ():
-        say(f"  {line}")
-    if error.hint:
-        say(f"  {error.hint}")
-
-
-def problem_lines(problem: Problem) -> list[str]:
-    """Return ``file:line:col: error RC1042: message (at /pointer)``, and the hint as a line of its own."""
-    pointer = f" (at {problem.pointer})" if problem.pointer else ""
-    line = f"{problem.location}: {problem.severity.value} {problem.code}: {problem.message}{pointer}"
-    return [line, f"    {problem.hint}"] if problem.hint else [line]
+    indent = " " * (len(shown) - len(shown.lstrip()))
+    first, *more = wrap(shown, size.columns - len(indent) - CONTINUED)
+    sink.err(indent + first)
+    for part in more:
+        sink.err(indent + " " * CONTINUED + part)
 
 
 def problem_row(problem: Problem) -> Mapping[str, object]:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
-from collections.abc import Iterable, Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from reconciler.cli import sink
+from reconciler.cli.guide import EXAMPLES, GROUPS
+from reconciler.cli.verb import Verb
 from reconciler.cli.verbs import GLOBALS, VERBS
 from reconciler.model.exit_codes import EXIT_USAGE
 
@@ -25,6 +29,11 @@ plan and drift with --detailed-exitcode: 0 nothing to do, 2 changes pending,
 3 only drift, 4 changes blocked.
 Documentation: docs/ in the repository; every error code has a page under
 docs/errors."""
+
+
+_CHOICE = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)")
+_WIDTH = 78
+"""Columns of the texts that are wrapped here; argparse wraps the rest to the terminal."""
 
 
 class _HelpFormatter(argparse.HelpFormatter):
@@ -50,7 +59,10 @@ class _HelpFormatter(argparse.HelpFormatter):
 
 
 class _RawHelpFormatter(_HelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Keeps the line breaks of descriptions."""
+    """Keeps the line breaks of descriptions, and leaves out the list of verbs: `_guide` has it, in groups."""
+
+    def _format_action(self, action: argparse.Action) -> str:
+        return "" if action.dest == "verb" else super()._format_action(action)
 
 
 class Parser(argparse.ArgumentParser):
@@ -63,8 +75,9 @@ class Parser(argparse.ArgumentParser):
             write(line)
 
     def error(self, message: str) -> NoReturn:
-        """Print the usage and the error, and exit with 64."""
-        self.refuse(message)
+        """Print the usage, the error and the nearest choice, and exit with 64."""
+        choice = _CHOICE.search(message)
+        self.refuse(message, guess=nearest(choice[1], re.findall(r"[\w.-]+", choice[2])) if choice is not None else "")
 
     def refuse(self, message: str, *, guess: str = "") -> NoReturn:
         """Print the usage, the error and the next step, and exit with 64."""
@@ -87,6 +100,45 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return next((by_lower[match] for match in difflib.get_close_matches(word.lower(), by_lower, n=1)), "")
 
 
+def did_you_mean(word: str, known: Iterable[str], otherwise: str) -> str:
+    """Return the hint that names the known word that is most like ``word``; ``otherwise`` if none is.
+
+    For ``KIND/NAME`` only the names of this kind are compared.
+    """
+    kind, slash, name = word[:200].rpartition("/")
+    begin = f"{kind}{slash}".lower()
+    names = {other[len(begin) :]: other for other in known if other.lower().startswith(begin)}
+    guess = names.get(nearest(name, names), "")
+    return f"Did you mean {guess}?" if guess else otherwise
+
+
+def grouped() -> Iterator[tuple[str, list[Verb]]]:
+    """Yield the groups of verbs: title, and verbs in order."""
+    by_name = {verb.name: verb for verb in VERBS}
+    for title, names in GROUPS.items():
+        yield title, [by_name[name] for name in names if name in by_name]
+
+
+def _guide() -> str:
+    """Return the list of verbs in their groups."""
+    column = max(len(verb.name) for verb in VERBS) + 4
+    lines: list[str] = []
+    for title, verbs in grouped():
+        lines += ["", f"{title}:"] if lines else [f"{title}:"]
+        for verb in verbs:
+            first = f"  {verb.name:{column - 2}}"
+            lines += textwrap.wrap(
+                verb.help, _WIDTH, initial_indent=first, subsequent_indent=" " * column, break_on_hyphens=False
+            )
+    return "\n".join(lines)
+
+
+def _example(verb: Verb) -> str:
+    """Return the examples of a verb, and where to read more."""
+    lines = "\n".join(f"  {line}" for line in EXAMPLES[verb.name])
+    return f"example{'s' if len(EXAMPLES[verb.name]) > 1 else ''}:\n{lines}"
+
+
 def build_parsers(only: str | None = None) -> tuple[Parser, dict[str, Parser]]:
     """Return the parser, and the parser of each verb.
 
@@ -97,9 +149,13 @@ def build_parsers(only: str | None = None) -> tuple[Parser, dict[str, Parser]]:
     for flags, options in GLOBALS:
         group.add_argument(*flags, **options)
     parser = Parser(
-        prog="reconciler", parents=[common], formatter_class=_RawHelpFormatter, description=_DESCRIPTION, epilog=_EPILOG
+        prog="reconciler",
+        parents=[common],
+        formatter_class=_RawHelpFormatter,
+        description=f"{_DESCRIPTION}\n\n{_guide()}",
+        epilog=_EPILOG,
     )
-    commands = parser.add_subparsers(prog="reconciler", dest="verb", metavar="VERB", title="verbs", parser_class=Parser)
+    commands = parser.add_subparsers(prog="reconciler", dest="verb", metavar="VERB", parser_class=Parser)
     verbs: dict[str, Parser] = {}
     for verb in VERBS:
         if only is not None and verb.name != only:
@@ -110,8 +166,9 @@ def build_parsers(only: str | None = None) -> tuple[Parser, dict[str, Parser]]:
             verb.name,
             parents=[common],
             help=verb.help,
-            description=description,
-            formatter_class=_RawHelpFormatter if verb.description else _HelpFormatter,
+            description=textwrap.fill(description, _WIDTH, break_on_hyphens=False),
+            epilog=_example(verb),
+            formatter_class=_RawHelpFormatter,
         )
         for flags, options in verb.arguments:
             sub.add_argument(*flags, **options)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from reconciler import __version__
 from reconciler.cli.options import DriftOptions, PlanOptions
 from reconciler.cli.output import colour, say
+from reconciler.cli.progress import gathered, progress, waiting
 from reconciler.cli.session import configuration
 from reconciler.cli.sink import coloured, document, json_document
 from reconciler.config.settings import Config
@@ -41,11 +42,13 @@ def plan(options: PlanOptions) -> int:
     if options.base:
         from reconciler.cli.offline import base_plan
 
-        planned, problems = asyncio.run(base_plan(config, options.base, options.path))
+        with waiting("comparing the revisions"):
+            planned, problems = asyncio.run(base_plan(config, options.base, options.path))
     elif options.snapshot:
         from reconciler.cli.offline import snapshot_plan
 
-        planned, problems = asyncio.run(snapshot_plan(config, Path(options.snapshot), options.path))
+        with waiting("comparing with the snapshot"):
+            planned, problems = asyncio.run(snapshot_plan(config, Path(options.snapshot), options.path))
     else:
         planned, problems, approvable = asyncio.run(make(config, options.path, for_approval=True))
     show(planned, options.output, problems, approvable=approvable)
@@ -113,14 +116,16 @@ async def make(config: Config, path: str | None, *, for_approval: bool = False) 
 
 async def read_source(engine: Controller, *, activate: bool = True) -> None:
     """Fetch and read the source. Raises its error."""
-    await engine.sync(activate=activate)
+    async with progress("reading the source"):
+        await engine.sync(activate=activate)
     if engine.current.source.error is not None:
         raise engine.current.source.error
 
 
 async def prepare_all(engine: Controller) -> list[Prepared]:
     """Return a plan for each integration, made concurrently."""
-    return await asyncio.gather(*map(engine.prepare, await engine.integrations()))
+    integrations = await engine.integrations()
+    return await gathered("reading the providers", ((str(each), engine.prepare(each)) for each in integrations))
 
 
 def planset_of(current: Current, prepared: Iterable[Prepared], in_force: Mapping[ResourceId, Resource] | None = None) -> PlanSet:

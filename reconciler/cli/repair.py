@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import difflib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reconciler.cli import listing
+from reconciler.cli.listing import Listing, Style
 from reconciler.cli.options import AcceptDriftOptions, ExportOptions, OrphansOptions, RecoverOptions, ResourceOptions
 from reconciler.cli.output import agreed, emit_json, problem_row, say
+from reconciler.cli.parser import did_you_mean
 from reconciler.cli.plan import planset_of, prepare_all, read_source, show
+from reconciler.cli.progress import progress
 from reconciler.cli.session import configuration
 from reconciler.cli.sink import block, document, out
+from reconciler.cli.tables import counted, table
 from reconciler.model.errors import ReconcilerError, UsageError
 from reconciler.model.exit_codes import EXIT_ERROR, EXIT_OK, EXIT_PARTIAL
 from reconciler.model.plan import Action, Change, ChangeClass, Orphan, PlanSet
@@ -34,7 +40,9 @@ async def _recover(options: RecoverOptions) -> int:
     async with open_session(configuration(options), Options()) as session:
         engine = session.engine
         await read_source(engine)
-        results = [await find_again(engine, integration) for integration in await engine.integrations()]
+        integrations = await engine.integrations()
+        async with progress("looking for our objects"):
+            results = [await find_again(engine, integration) for integration in integrations]
         matches = planset_of(engine.current, results)
         if options.output == "text":
             show(matches, "text")
@@ -43,7 +51,7 @@ async def _recover(options: RecoverOptions) -> int:
         for address in missing:
             say(f"not found: {address} (the daemon creates it in its next pass)")
         count = len(matches.changes)
-        question = f"Record {_count(count, 'object')} as ours?"
+        question = f"Record {counted(count, 'object')} as ours?"
         if count and not agreed(question, yes=options.yes, refusal="nothing was recorded"):
             return EXIT_ERROR
         done = [await engine.execute(result) for result in results]  # exactly the changes that were shown
@@ -54,12 +62,8 @@ async def _recover(options: RecoverOptions) -> int:
             unread = [problem_row(problem) for problem in matches.unread]
             emit_json({"found": objects, "notFound": missing, "failed": failed, "unread": unread})
         else:
-            out(f"{_count(count, 'object')} found again, {len(missing)} not found, {failed} failed{_unread_count(matches)}")
+            out(f"{counted(count, 'object')} found again, {len(missing)} not found, {failed} failed{_unread_count(matches)}")
         return EXIT_OK if not failed and not matches.unread else EXIT_PARTIAL
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _unread_count(plan: PlanSet) -> str:
@@ -69,26 +73,43 @@ def _unread_count(plan: PlanSet) -> str:
 # -- orphans ------------------------------------------------------------------------------------------------------------
 
 _Row = tuple[ResourceId, Orphan]
+ORPHANS_WATCH_S = 30.0
+"""Pause between two looks of ``orphans --watch``: each reads every list at the providers."""
 
 
 def orphans(options: OrphansOptions) -> int:
     """List orphaned objects; with ``--delete``, delete them."""
-    return asyncio.run(_orphans(options))
+    if not options.delete:
+        return listing.show(options, lambda: asyncio.run(_orphans(options)), every_s=ORPHANS_WATCH_S)
+    if options.watch:
+        raise UsageError("--watch only lists; use --delete without it")
+    return asyncio.run(_delete_orphans(options))
 
 
-async def _orphans(options: OrphansOptions) -> int:
+@contextlib.asynccontextmanager
+async def _found(options: OrphansOptions) -> AsyncIterator[tuple[Controller, PlanSet, list[_Row]]]:
+    """Yield the engine, the plan, and the orphaned objects of each integration."""
     from reconciler.daemon.session import Options, open_session
 
-    config = configuration(options)
-    async with open_session(config, Options(lock=options.delete, create=False, read_only=not options.delete)) as session:
+    settings = Options(lock=options.delete, create=False, read_only=not options.delete, log_level="error")
+    async with open_session(configuration(options), settings) as session:
         engine = session.engine
         await read_source(engine)
         plan = planset_of(engine.current, await prepare_all(engine))
-        rows = [(part.integration, orphan) for part in plan.plans for orphan in part.orphans]
-        _list_orphans(plan, rows, options.output)
-        if not options.delete or not rows:
+        yield engine, plan, [(part.integration, orphan) for part in plan.plans for orphan in part.orphans]
+
+
+async def _orphans(options: OrphansOptions) -> Listing:
+    async with _found(options) as (_, plan, rows):
+        return _listing(plan, rows)
+
+
+async def _delete_orphans(options: OrphansOptions) -> int:
+    async with _found(options) as (engine, plan, rows):
+        listing.show(options, lambda: _listing(plan, rows))
+        if not rows:
             return EXIT_OK if not plan.unread else EXIT_ERROR
-        question = f"Delete {_count(len(rows), 'object')} at the providers?"
+        question = f"Delete {counted(len(rows), 'object')} at the providers?"
         if not agreed(question, yes=options.yes, refusal="nothing was deleted"):
             return EXIT_ERROR
         failed = await _delete(engine, rows)
@@ -96,19 +117,23 @@ async def _orphans(options: OrphansOptions) -> int:
         return EXIT_OK if not failed and not plan.unread else EXIT_PARTIAL
 
 
-def _list_orphans(plan: PlanSet, rows: Sequence[_Row], output: str) -> None:
-    for problem in plan.unread:
-        say(f"not read: {problem.code}: {problem.message}")
-    if output == "json":
-        objects = [
-            {"integration": integration.path, "scope": str(orphan.scope), "externalId": orphan.external_id, "url": orphan.url}
-            for integration, orphan in rows
-        ]
-        emit_json({"orphans": objects, "unread": [problem_row(problem) for problem in plan.unread]})
-        return
-    for integration, orphan in rows:
-        out(f"{integration}  {orphan.scope}  {orphan.external_id}  {orphan.url}")
-    out(f"{_count(len(rows), 'object')} with our marker and without a manifest{_unread_count(plan)}")
+def _listing(plan: PlanSet, rows: Sequence[_Row]) -> Listing:
+    objects = [
+        {"integration": integration.path, "scope": str(orphan.scope), "externalId": orphan.external_id, "url": orphan.url}
+        for integration, orphan in rows
+    ]
+
+    def text(style: Style) -> None:
+        for problem in plan.unread:
+            style.note(f"not read: {problem.code}: {problem.message}")
+        cells = [(str(integration), str(orphan.scope), orphan.external_id, orphan.url) for integration, orphan in rows]
+        if rows:
+            table(("INTEGRATION", "SCOPE", "ID", "URL"), cells, none="")
+        out(f"{counted(len(rows), 'object')} with our marker and without a manifest{_unread_count(plan)}")
+
+    document = {"orphans": objects, "unread": [problem_row(problem) for problem in plan.unread]}
+    names = [orphan.external_id for _, orphan in rows]
+    return Listing(document, names, text, code=EXIT_OK if not plan.unread else EXIT_ERROR)
 
 
 async def _delete(engine: Controller, rows: Sequence[_Row]) -> int:
@@ -144,7 +169,9 @@ async def _ping(options: ResourceOptions) -> int:
         identity = parse_resource(options.resource, {record.resource for record in records})
         hooks = [record for record in records if record.resource == identity]
         if not hooks:
-            raise UsageError(f"nothing is recorded for {identity}", hint="See `reconciler status`.")
+            known = sorted({str(record.resource) for record in records})
+            hint = did_you_mean(str(identity), known, "See `reconciler status`.")
+            raise UsageError(f"nothing is recorded for {identity}", hint=hint)
         requested = 0
         for record in hooks:
             sent = await test_delivery(engine.current, record)
@@ -169,10 +196,11 @@ async def _export(options: ExportOptions) -> int:
         await read_source(engine)
         identity = parse_resource(f"Integration/{options.integration}", set(engine.current.active.resources))
         if identity not in engine.current.active.resources:
-            raise UsageError(
-                f"no {identity} is declared", hint="Commit the Integration first; export reads through its credential."
-            )
-        text = await manifests_of(engine.current, identity, options.scope)
+            known = [str(each) for each in engine.current.active.resources if each.kind == identity.kind]
+            hint = did_you_mean(str(identity), known, "Commit the Integration first; export reads through its credential.")
+            raise UsageError(f"no {identity} is declared", hint=hint)
+        async with progress(f"reading {identity}"):
+            text = await manifests_of(engine.current, identity, options.scope)
     if options.out:
         Path(options.out).write_text(text, encoding="utf-8")
         out(f"wrote {options.out}")

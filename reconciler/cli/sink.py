@@ -10,11 +10,13 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import select
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
+from reconciler.cli.widths import cut
 from reconciler.model.printable import plain, plain_json
 
 _ESCAPE = re.compile("\x1b(?:\\[([0-9;]{0,64})m)?")
@@ -35,12 +37,16 @@ class Ink:
 
 
 class _Output:
-    """A standard stream. ``gone``: its reader has closed it. ``error``: why it cannot be written, or None."""
+    """A standard stream. ``gone``: its reader has closed it. ``error``: why it cannot be written, or None.
+
+    ``captured``: collects what is written, instead of the stream, if it is not None.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.gone = False
         self.error: OSError | None = None
+        self.captured: list[str] | None = None
 
     @property
     def stream(self) -> TextIO:
@@ -48,6 +54,9 @@ class _Output:
         return stream
 
     def write(self, text: str) -> None:
+        if self.captured is not None:
+            self.captured.append(text)
+            return
         if self.gone:
             return
         encoding = self.stream.encoding or "utf-8"
@@ -56,6 +65,9 @@ class _Output:
 
     def write_utf8(self, text: str) -> None:
         """Write text for programs: UTF-8 in every locale, as JSON and YAML require."""
+        if self.captured is not None:
+            self.captured.append(text)
+            return
         buffer = getattr(self.stream, "buffer", None)
         if self.gone:
             return
@@ -123,7 +135,22 @@ def flush() -> None:
 def reader_left() -> bool:
     """Whether the reader of stdout has closed it: a verb that follows a log or a file ends then."""
     _OUT.flush()
+    if not _OUT.gone:
+        with contextlib.suppress(OSError, ValueError):
+            poll = select.poll()
+            poll.register(_OUT.stream.fileno(), 0)
+            _OUT.gone = any(events & select.POLLERR for _, events in poll.poll(0))
     return _OUT.gone
+
+
+@contextlib.contextmanager
+def captured() -> Iterator[list[str]]:
+    """Collect what is written to stdout, in the form that a terminal gets, in the list that is yielded."""
+    before, _OUT.captured = _OUT.captured, []
+    try:
+        yield _OUT.captured
+    finally:
+        _OUT.captured = before
 
 
 def out(*parts: str | Ink, end: str = "\n") -> None:
@@ -159,9 +186,34 @@ def json_document(text: str) -> None:
     _OUT.write_utf8(plain_json(text).replace("##[", "#\\u0023["))
 
 
+def terminal_size(name: str = "stdout") -> os.terminal_size | None:
+    """Return the size of the terminal on ``name`` (stdout or stderr); None for a file or a pipe."""
+    stream = (_OUT if name == "stdout" else _ERR).stream
+    try:
+        if not stream.isatty():
+            return None
+        size = os.get_terminal_size(stream.fileno())
+    except (OSError, ValueError):
+        return None
+    return os.terminal_size((size.columns or 80, size.lines or 24))
+
+
 def clear_screen() -> None:
     """Empty the terminal."""
     _OUT.write("\x1b[2J\x1b[H")
+
+
+def redraw(lines: Sequence[str]) -> None:
+    """Replace what the terminal shows by ``lines``, which `captured` has collected. A line that is too wide is cut off."""
+    body = "\x1b[K\n".join(lines)
+    _OUT.write(f"\x1b[?7l\x1b[H{body}\x1b[J\x1b[?7h")
+    _OUT.flush()
+
+
+def live(text: str, *, columns: int) -> None:
+    """Replace the last line of the terminal on stderr by ``text``, without a line end; an empty text removes the line."""
+    _ERR.write("\r\x1b[K" + cut(plain(text), columns - 1))
+    _ERR.flush()
 
 
 def _line(parts: tuple[str | Ink, ...]) -> str:

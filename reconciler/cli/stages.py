@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
+from reconciler.cli import listing
+from reconciler.cli.ages import Clock
 from reconciler.cli.daemon_client import Ask, act, look, looking
+from reconciler.cli.listing import Listing, Style
 from reconciler.cli.options import ApproveOptions, CancelOptions, ExecutionsOptions, LogsOptions, RerunOptions
-from reconciler.cli.output import say
 from reconciler.cli.session import configuration
 from reconciler.cli.sink import coloured, out, reader_left
-from reconciler.cli.tables import ENDED, fields, reason_of, table, values, waits_for
+from reconciler.cli.tables import ENDED, fields, prefixed, reason_of, table, values, waits_for
+from reconciler.config.settings import Config
 from reconciler.model.errors import ReconcilerError, UsageError
 from reconciler.model.exit_codes import EXIT_OK
 from reconciler.model.views import (
@@ -30,41 +34,74 @@ from reconciler.model.views import (
 
 POLL_S = 1.0
 """Pause between two reads of a growing log."""
+SHORT = 8
+"""Characters of a commit in text."""
+_COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
 def executions(options: ExecutionsOptions) -> int:
     """List queued items and executions, or show one of them in detail."""
     config = configuration(options)
     if options.id:
-        look(config, {"verb": "execution", "id": options.id}, ExecutionDetail).show(options.output, _show)
-        return EXIT_OK
+        return listing.show(options, lambda: _detail(config, options.id or ""))
+    return listing.show(options, lambda: _list(config, options))
+
+
+def _detail(config: Config, identity: str) -> Listing:
+    answer = look(config, {"verb": "execution", "id": identity}, ExecutionDetail)
+    view = answer.view
+    shown = view.execution.id if view.execution is not None else view.item.id
+    return Listing(answer.document, [shown], lambda style: _show(view, style))
+
+
+def _list(config: Config, options: ExecutionsOptions) -> Listing:
     request = {"verb": "executions", "stage": options.stage, "state": options.state, "limit": options.limit}
-    look(config, request, ExecutionList).show(options.output, _list)
-    return EXIT_OK
+    answer = look(config, request, ExecutionList)
+    view = answer.view
+
+    def text(style: Style) -> None:
+        rows = [_item_row(item, style) for item in view.queued] + [_run_row(run, style) for run in view.executions]
+        table(_head(style), rows, none="no queued items and no executions")
+        if view.next:
+            style.note("there are older executions: increase --limit")
+
+    return Listing(answer.document, [*(item.id for item in view.queued), *(run.id for run in view.executions)], text)
 
 
-def _list(answer: ExecutionList) -> None:
-    rows = [(item.id, item.stage, item.label, "queued", item.created_at, _queued_because(item)) for item in answer.queued]
-    rows += [(run.id, run.stage, run.label, run.result or run.state, run.created_at, _outcome(run)) for run in answer.executions]
-    table(("ID", "STAGE", "LABEL", "STATE", "CREATED", "WHY"), rows, none="no queued items and no executions")
-    if answer.next:
-        say("there are older executions: increase --limit")
+def _head(style: Style) -> list[str]:
+    wide = ["EVENT", "REVISION"] if style.wide else []
+    return ["ID", "STAGE", "LABEL", "STATE", style.clock.head, "COMMIT", *wide, "WHY"]
 
 
-def _queued_because(item: ItemView) -> str:
-    return "; ".join(text for text in (waits_for(item), came_from(item.origin)) if text)
+def _item_row(item: ItemView, style: Style) -> list[str]:
+    wide = [item.event, item.revision] if style.wide else []
+    age, why = style.clock.age(item.created_at), _joined_by("; ", waits_for(item), came_from(item.origin))
+    return [item.id, item.stage, style.cut(item.label), "queued", age, style.digest(item.origin.commit) or "-", *wide, why]
+
+
+def _run_row(run: ExecutionView, style: Style) -> list[str]:
+    wide = ["-", run.revision] if style.wide else []
+    commit = style.digest(run.origin.commit) if run.origin is not None else ""
+    origin = came_from(run.origin) if run.origin is not None else ""
+    why = _joined_by("; ", _reason(run), origin, run.url)
+    age, state = style.clock.age(run.created_at), run.result or run.state
+    return [run.id, run.stage, style.cut(run.label), state, age, commit or "-", *wide, why]
 
 
 def came_from(origin: OriginView) -> str:
-    """Return the origin of an item in one line: repository, ref, commit, its first line and the people."""
+    """Return the origin of an item in one line: repository, ref, the first line of the commit and the people."""
     subject = f'"{origin.message}"' if origin.message else ""
     people = " ".join(dict.fromkeys(f"by {person}" for person in (origin.author, origin.sender) if person))
-    about = _joined(origin.repository, origin.ref, origin.commit[:12], subject, people)
-    return f"{origin.type}: {about}" if about else ""
+    about = _joined(origin.repository, origin.ref, subject, people)
+    return f"{origin.type}: {about}" if about else origin.type
 
 
 def _joined(*texts: str) -> str:
-    return " ".join(text for text in texts if text)
+    return _joined_by(" ", *texts)
+
+
+def _joined_by(between: str, *texts: str) -> str:
+    return between.join(text for text in texts if text)
 
 
 def _origin(origin: OriginView) -> list[tuple[str, str]]:
@@ -75,7 +112,7 @@ def _origin(origin: OriginView) -> list[tuple[str, str]]:
         ("sender", origin.sender),
         ("repository", origin.repository),
         ("ref", origin.ref or (f"{origin.deleted_ref} (deleted)" if origin.deleted_ref else "")),
-        ("commit", _joined(origin.commit, origin.commit_url)),
+        ("commit", _joined(origin.commit[:SHORT], origin.commit_url)),
         ("author", origin.author),
         ("message", origin.message),
         ("deployment", deployment),
@@ -87,17 +124,13 @@ def _runs(runs: RunsView) -> str:
     return _joined(runs.type, runs.resource, values(runs.spec))
 
 
-def _before(previous: PreviousView | None) -> str:
+def _before(previous: PreviousView | None, clock: Clock) -> str:
     """Return the previous execution of the stage, with its commit."""
     if previous is None:
         return "nothing"
-    commit = previous.origin.commit[:12]
-    return _joined(previous.id, previous.label, previous.result, f"at {commit}" if commit else "", previous.finished_at)
-
-
-def _outcome(execution: ExecutionView) -> str:
-    """Return the result of an execution, or its progress, with the URL of its run."""
-    return "; ".join(text for text in (_reason(execution), execution.url) if text)
+    commit = previous.origin.commit[:SHORT]
+    finished = clock.ago(previous.finished_at) if previous.finished_at else ""
+    return _joined(previous.id, previous.label, previous.result, f"at {commit}" if commit else "", finished)
 
 
 def _reason(execution: ExecutionView) -> str:
@@ -105,16 +138,19 @@ def _reason(execution: ExecutionView) -> str:
     message = execution.message if execution.message != execution.result else ""
     message = message or ("" if execution.result else execution.status)
     cancelling = f"cancelled by {execution.cancel_requested_by}" if execution.cancel_requested_by else ""
-    return "; ".join(text for text in (reason_of(reason, message), cancelling) if text)
+    return _joined_by("; ", reason_of(reason, message), cancelling)
 
 
-def _later(later: LaterView | None) -> str:
+def _later(later: LaterView | None, clock: Clock) -> str:
     """Return the result of a run that was restarted at the provider after its execution had ended."""
-    return f"attempt {later.attempt} {later.result}, seen {later.seen_at}; the result above stays" if later is not None else ""
+    if later is None:
+        return ""
+    return f"attempt {later.attempt} {later.result}, seen {clock.ago(later.seen_at)}; the result above stays"
 
 
-def _show(answer: ExecutionDetail) -> None:
-    _show_item(answer)
+def _show(answer: ExecutionDetail, style: Style) -> None:
+    clock = style.clock
+    _show_item(answer, style)
     for run in answer.executions:
         fields(
             run.id,
@@ -122,18 +158,22 @@ def _show(answer: ExecutionDetail) -> None:
                 ("state", run.result or run.state),
                 ("why", _reason(run)),
                 ("run", run.url or run.external_id),
-                ("started", run.started_at),
-                ("finished", run.finished_at),
+                ("started", _moment(run.started_at, clock)),
+                ("finished", _moment(run.finished_at, clock)),
                 ("outputs", values(run.outputs or {})),
-                ("run again", _later(run.later)),
+                ("run again", _later(run.later, clock)),
             ],
         )
     for report in answer.reports:
-        _show_report(report)
+        _show_report(report, clock)
 
 
-def _show_item(answer: ExecutionDetail) -> None:
-    item = answer.item
+def _moment(at: str, clock: Clock) -> str:
+    return clock.ago(at) if at else ""
+
+
+def _show_item(answer: ExecutionDetail, style: Style) -> None:
+    item, clock = answer.item, style.clock
     why = ("waits for", waits_for(item)) if item.state == "queued" else ("why", reason_of(item.reason, item.message))
     fields(
         item.id,
@@ -145,26 +185,27 @@ def _show_item(answer: ExecutionDetail) -> None:
             ("event id", item.event),
             ("connection", item.connection),
             *_origin(item.origin),
-            ("revision", item.revision),
+            ("revision", style.revision(item.revision)),
             ("runs", _runs(answer.runs)),
             ("inputs", values(item.inputs)),
-            ("ran before", _before(answer.previous)),
+            ("ran before", _before(answer.previous, clock)),
             ("attempt", str(item.attempt) if item.attempt > 1 else ""),
-            ("created", item.created_at),
+            ("created", _moment(item.created_at, clock)),
             ("rerun of", item.rerun_of),
             ("digest", item.digest),
-            *(("approval", f"{approval.by} at {approval.at}") for approval in item.approvals),
+            *(("approval", f"{approval.by}, {clock.ago(approval.at)}") for approval in item.approvals),
         ],
     )
 
 
-def _show_report(report: ReportView) -> None:
+def _show_report(report: ReportView, clock: Clock) -> None:
     if report.state == "none":
         out(f"report {report.kind}: nothing to write to: {report.error}")
         return
-    when = f"written at {report.written_at}" if report.written_at else "not written yet"
+    when = f"written {clock.ago(report.written_at)}" if report.written_at else "not written yet"
     error = f": {report.error}" if report.error else ""
-    out(f"report {report.kind} {report.repository} {report.target} {report.state}, {when}{error}")
+    target = report.target[:SHORT] if _COMMIT.fullmatch(report.target) else report.target
+    prefixed(f"report {report.kind} ", f"{report.repository} {target} {report.state}, {when}{error}")
 
 
 # -- logs ---------------------------------------------------------------------------------------------------------------

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
 
+from reconciler.cli import listing
+from reconciler.cli.ages import Clock
+from reconciler.cli.listing import Listing, Style
 from reconciler.cli.options import StatusOptions
-from reconciler.cli.output import emit_json, say
-from reconciler.cli.parser import nearest
+from reconciler.cli.output import say
+from reconciler.cli.parser import did_you_mean
 from reconciler.cli.session import configuration
-from reconciler.cli.sink import Ink, clear_screen, out, reader_left
-from reconciler.cli.tables import name_of, painter, short_revision, table
+from reconciler.cli.sink import out, reader_left
+from reconciler.cli.tables import name_of, prefixed, table
 from reconciler.config.settings import Config
 from reconciler.model.errors import ReconcilerError, StateError, UsageError
 from reconciler.model.exit_codes import EXIT_ERROR, EXIT_OK
@@ -36,7 +38,6 @@ MAX_AGE_S = 120.0
 MAX_PROBLEMS = 10
 LABELS = {"valid": "valid", "identity": "who", "granted": "granted", "missing": "missing", "expiresAt": "ends"}
 """What the questions about a credential are called."""
-Paint = Callable[[str, str], Ink]
 
 
 def status(options: StatusOptions) -> int:
@@ -44,16 +45,26 @@ def status(options: StatusOptions) -> int:
     config = configuration(options)
     path = Path(config.status.file)
     if options.watch:
-        return _watch(path, options)
+        _wait_for(path)
+        _check_name(read(path), options.resource)
+        return listing.show(options, lambda: _list(read(path), options))
     document = read(path)
     _check_name(document, options.resource)
-    _show(document, options)
+    listing.show(options, lambda: _list(document, options))
     if not options.exit_code:
         return EXIT_OK
     if document.daemon.phase == "running" and not _answers(config):
         return EXIT_ERROR
     rows = [row for row in document.resources if _matches(row, options.resource)] if options.resource else None
     return exit_code(document, time.time(), rows)
+
+
+def _wait_for(path: Path) -> None:
+    """Wait until there is a status file: ``--watch`` may start before the daemon."""
+    if not path.exists():
+        say(f"waiting for {path}; start the daemon with: reconciler run")
+    while not path.exists() and not reader_left():
+        time.sleep(0.5)
 
 
 def _check_name(document: StatusDocument, text: str | None) -> None:
@@ -76,8 +87,7 @@ def no_resource(text: str, known: Iterable[str]) -> ReconcilerError:
 
 
 def _guess(text: str, known: Iterable[str]) -> str:
-    guess = nearest(text, known)
-    return f"Did you mean {guess}?" if guess else "See `reconciler status`."
+    return did_you_mean(text, known, "See `reconciler status`.")
 
 
 def _answers(config: Config) -> bool:
@@ -141,88 +151,91 @@ def exit_code(document: StatusDocument, now: float, rows: Sequence[ResourceRow] 
     return EXIT_OK if good else NOT_READY
 
 
-def _watch(path: Path, options: StatusOptions) -> int:
-    before = 0.0
-    while True:
-        try:
-            changed = path.stat().st_mtime
-        except FileNotFoundError:
-            changed = 0.0
-        if changed != before and changed:
-            before = changed
-            if sys.stdout.isatty():
-                clear_screen()
-            _show(read(path), options)
-            if reader_left():
-                return EXIT_OK
-        time.sleep(0.5)
-
-
 # -- text ---------------------------------------------------------------------------------------------------------------
 
 
-def _show(document: StatusDocument, options: StatusOptions) -> None:
+def _list(document: StatusDocument, options: StatusOptions) -> Listing:
     rows = [row for row in document.resources if _matches(row, options.resource)]
-    if options.output == "json":
-        emit_json(msgspec.to_builtins(msgspec.structs.replace(document, resources=tuple(rows))))
-        return
-    paint = painter()
-    _show_source(document.source, paint)
-    _show_daemon(document, paint)
+    shown = msgspec.structs.replace(document, resources=tuple(rows))
+    return Listing(
+        msgspec.to_builtins(shown),
+        [_name(row) for row in rows],
+        lambda style: _show(shown, style),
+        key=[shown.source.last_valid, shown.summary, shown.plans, shown.stages, [(_name(row), row.conditions) for row in rows]],
+    )
+
+
+def _show(document: StatusDocument, style: Style) -> None:
+    _show_source(document.source, style)
+    _show_daemon(document, style)
     for credential in document.credentials:
-        _show_credential(credential, paint)
+        _show_credential(credential, style.clock)
     for plan in document.plans:
-        _show_blocked(plan, paint)
+        _show_blocked(plan)
     out("")
-    _show_resources(rows)
+    rows = document.resources
+    _show_resources(rows, style)
     shown = {(row.kind, row.canvas, row.name) for row in rows}
-    _show_stages([stage for stage in document.stages if ("Stage", stage.canvas, stage.name) in shown])
-    _show_schedules([row for row in document.schedules if ("EventSource", row.canvas, row.name) in shown])
+    _show_stages([stage for stage in document.stages if (Kind.STAGE.value, stage.canvas, stage.name) in shown], style)
+    sources = [row for row in document.schedules if (Kind.EVENT_SOURCE.value, row.canvas, row.name) in shown]
+    _show_schedules(sources, style.clock)
 
 
-def _show_source(source: SourceRow, paint: Paint) -> None:
-    applied = f", applied {short_revision(source.last_applied)}" if source.last_applied not in {"", source.last_valid} else ""
-    out(f"source   {source.url} {short_revision(source.last_valid) or '(nothing read yet)'}{applied}")
+def _show_source(source: SourceRow, style: Style) -> None:
+    applied = f", applied {style.revision(source.last_applied)}" if source.last_applied not in {"", source.last_valid} else ""
+    fetched = f", fetched {style.clock.ago(source.last_fetched_at)}" if source.last_fetched_at else ""
+    revision = style.revision(source.last_valid) or "(nothing read yet)"
+    prefixed("source   ", f"{source.url} {revision}{applied}{fetched}")
     if source.error is not None:
-        out(paint("31", f"         {source.error.code}: {source.error.message}"))
+        prefixed("         ", f"{source.error.code}: {source.error.message}", "31")
     for problem in source.problems[:MAX_PROBLEMS]:
-        out(paint("31", f"         {problem.location}: {problem.code}: {problem.message}"))
+        prefixed("         ", f"{problem.location}: {problem.code}: {problem.message}", "31")
 
 
-def _show_daemon(document: StatusDocument, paint: Paint) -> None:
+def _show_daemon(document: StatusDocument, style: Style) -> None:
     daemon, events = document.daemon, document.events
-    out(f"daemon   {daemon.phase}, pid {daemon.pid}, version {daemon.version}, heartbeat {daemon.heartbeat_at}")
+    heartbeat = style.clock.ago(daemon.heartbeat_at)
+    prefixed("daemon   ", f"{daemon.phase}, pid {daemon.pid}, version {daemon.version}, heartbeat {heartbeat}")
     counts = msgspec.structs.asdict(document.summary).items()
-    out("summary  " + ", ".join(f"{count} {name}" for name, count in counts if count or name in {"total", "ready"}))
+    prefixed("summary  ", ", ".join(f"{count} {name}" for name, count in counts if count or name in {"total", "ready"}))
     for count, state, why in (
         (events.quarantined, "quarantined", "their evaluation took too much time or memory, or crashed the process"),
         (events.failed, "failed", "they had no effect because of an error in a filter or mapping"),
     ):
         if count:
-            out(paint("31", f"events   {count} {state}: {why}; see: reconciler events --state {state}"))
+            prefixed("events   ", f"{count} {state}: {why}; see: reconciler events --state {state}", "31")
 
 
-def _show_credential(credential: CredentialRow, paint: Paint) -> None:
+def _show_credential(credential: CredentialRow, clock: Clock) -> None:
     texts = [] if credential.valid else ["not checked" if credential.valid is None else "refused"]
     texts += ["missing " + ", ".join(credential.missing)] if credential.missing else []
     if credential.valid:
         open_questions = [LABELS.get(question, question) for question in credential.unknown if question != "valid"]
         texts += [f"unknown: {', '.join(open_questions)}"] if open_questions else []
-        texts += [f"ends {credential.expires_at}"] if credential.expires_at else []
+        texts += [f"ends {clock.age(credential.expires_at)}"] if credential.expires_at else []
     red = credential.valid is False or credential.missing
     if texts:
-        out(paint("31" if red else "33", f"credential {name_of(credential.name)}: {'; '.join(texts)}"))
+        prefixed(f"credential {name_of(credential.name)}: ", "; ".join(texts), "31" if red else "33")
 
 
-def _show_blocked(plan: PlanRow, paint: Paint) -> None:
+def _show_blocked(plan: PlanRow) -> None:
     if plan.blocked is not None:
         text = f"{len(plan.blocked.changes)} change{'' if len(plan.blocked.changes) == 1 else 's'}; approve with: {plan.blocked.approve}"
-        out(paint("33", f"blocked  {name_of(plan.integration)}: {text}"))
+        prefixed("blocked  ", f"{name_of(plan.integration)}: {text}", "33")
 
 
-def _show_resources(rows: Sequence[ResourceRow]) -> None:
-    lines = [(_name(row), row.ready.status, row.ready.reason, _message(row)) for row in rows]
-    table(("RESOURCE", "READY", "REASON", "MESSAGE"), lines, none="no resources")
+def _show_resources(rows: Sequence[ResourceRow], style: Style) -> None:
+    head = ["RESOURCE", "READY", "REASON", style.clock.head, "MESSAGE"]
+    lines = [
+        [_name(row), row.ready.status, row.ready.reason, style.clock.age(row.ready.last_transition_time), _message(row)]
+        for row in rows
+    ]
+    if style.wide:
+        head[4:4] = ["DECLARED", "CHANGED", "NEXT"]
+        for line, row in zip(lines, rows, strict=True):
+            times = (style.clock.age(row.last_changed_at), style.clock.age(row.next_reconcile_at))
+            line[4:4] = [f"{row.file}:{row.line}", *times]
+    table(head, lines, none="no resources")
 
 
 def _message(row: ResourceRow) -> str:
@@ -235,7 +248,7 @@ def _message(row: ResourceRow) -> str:
     return " ".join([row.ready.message, *notes]).strip()
 
 
-def _show_stages(stages: Sequence[StageRow]) -> None:
+def _show_stages(stages: Sequence[StageRow], style: Style) -> None:
     """Show the queue of each stage, and its last execution."""
     if not stages:
         return
@@ -245,16 +258,22 @@ def _show_stages(stages: Sequence[StageRow]) -> None:
         last = stage.last
         result = (last.result or last.state) if last is not None else "-"
         finished = (last.finished_at or last.created_at) if last is not None else ""
-        rows.append((_in_canvas(stage.name, stage.canvas), str(stage.queue), str(stage.running), result, finished))
-    table(("STAGE", "WAITING", "RUNNING", "LAST", "AT"), rows, none="")
+        name = f"{Kind.STAGE.value}/{_in_canvas(stage.name, stage.canvas)}"
+        rows.append([name, str(stage.queue), str(stage.running), result, style.clock.age(finished), last.id if last else "-"])
+    table(("STAGE", "WAITING", "RUNNING", "LAST", style.clock.head, "EXECUTION"), rows, none="")
 
 
-def _show_schedules(schedules: Sequence[ScheduleRow]) -> None:
-    if schedules:
-        out()
+def _show_schedules(schedules: Sequence[ScheduleRow], clock: Clock) -> None:
+    """Show when each schedule fires next."""
+    if not schedules:
+        return
+    out("")
+    rows = []
     for schedule in schedules:
-        when = f"suspended: {schedule.suspended}" if schedule.suspended else schedule.next_at or "no time in the next 400 days"
-        out(f"schedule {_in_canvas(schedule.name, schedule.canvas)}: next {when}")
+        suspended = f"suspended: {schedule.suspended}" if schedule.suspended else ""
+        when = suspended or (clock.age(schedule.next_at) if schedule.next_at else "no time in the next 400 days")
+        rows.append((f"{Kind.EVENT_SOURCE.value}/{_in_canvas(schedule.name, schedule.canvas)}", when))
+    table(("SCHEDULE", "NEXT RUN"), rows, none="")
 
 
 def _name(row: ResourceRow) -> str:

@@ -1,28 +1,46 @@
-"""Aligned tables for people, and the colours of their words."""
+"""Tables and fields for people: as wide as the terminal, and colours that say the state."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from reconciler.cli.output import colour
-from reconciler.cli.sink import Ink, out
+from reconciler.cli.sink import Ink, out, terminal_size
+from reconciler.cli.widths import cut, pad, width_of, wrap
 from reconciler.model.printable import plain
 from reconciler.model.resources import ResourceId
 from reconciler.model.views import ItemView
 
-WIDEST = 160
+MOST_COLUMNS = 400
+"""Longest cell where nothing limits the line: a file or a pipe."""
+MOST_TEXT = 20_000
+"""Most characters of a text that is wrapped."""
+MOST_LINES = 6
+"""Most lines of one cell on a terminal."""
+LEAST_COLUMNS = 24
+"""A last column that is narrower moves below its row."""
+_INDENT = 4
+_GAP = 2
 COLOURS: Mapping[str, str] = {
     "True": "32",
     "False": "31",
     "Unknown": "33",
     "passed": "32",
     "processed": "32",
+    "done": "32",
     "failed": "31",
     "rejected": "31",
+    "refused": "31",
     "quarantined": "31",
     "cancelled": "33",
     "discarded": "33",
+    "unknown": "33",
+    "yes": "32",
+    "no": "31",
+    "over": "31",
+    "Suspended": "33",
     "running": "36",
     "starting": "36",
     "queued": "33",
@@ -39,34 +57,103 @@ def painter() -> Callable[[str, str], Ink]:
     return lambda code, text: Ink(code if on else "", text)
 
 
+def columns(stream: str = "stdout") -> int | None:
+    """Return the width of the terminal on ``stream``; None for a file or a pipe, whose lines may have any length."""
+    size = terminal_size(stream)
+    return max(20, size.columns) if size is not None else None
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, none: str) -> None:
-    """Print ``rows`` under ``head``; the last column takes the rest of the line. Without rows, print ``none``."""
+    """Print ``rows`` under ``head``. On a terminal, cells that do not fit continue below their row. Without rows, print ``none``."""
     if not rows:
         out(none)
         return
+    cells = [[cut(plain(" ".join(cell[:MOST_TEXT].split())), MOST_COLUMNS) for cell in row] for row in rows]
+    widths = [max(width_of(row[i]) for row in [head, *cells]) for i in range(len(head))]
+    longest = max((width_of(word) for row in cells for word in row[-1].split()), default=0)
+    layout = _layout(widths, columns(), longest)
+    for line in layout:
+        _print_line([(head[i], "") for i in line.indexes], line)
+    for row in cells:
+        for line in layout:
+            _print_line([(row[i], COLOURS.get(row[i], "")) for i in line.indexes], line)
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """The columns of a table that share a line. ``widths``: of these columns. The last column may wrap; None: it takes any width."""
+
+    indexes: tuple[int, ...]
+    indent: int
+    widths: tuple[int | None, ...]
+
+
+def _layout(widths: Sequence[int], limit: int | None, longest: int) -> list[_Line]:
+    """Return the lines of one row: as few as fit into ``limit`` columns. ``longest``: width of the longest word of the last column."""
+    last = len(widths) - 1
+    if limit is None:
+        return [_Line(tuple(range(len(widths))), 0, (*widths[:last], None))]
+    lines: list[list[int]] = [[]]
+    used = 0
+    for index, width in enumerate(widths):
+        needed = min(width, max(LEAST_COLUMNS, min(longest, limit - _INDENT))) if index == last else width
+        if lines[-1] and used + needed > limit:
+            lines.append([])
+            used = _INDENT
+        lines[-1].append(index)
+        used += width + _GAP
+    layout = []
+    for number, indexes in enumerate(lines):
+        indent = _INDENT if number else 0
+        before = sum(widths[i] + _GAP for i in indexes[:-1])
+        room = max(limit - indent - before, 2)
+        layout.append(_Line(tuple(indexes), indent, (*(widths[i] for i in indexes[:-1]), min(widths[indexes[-1]], room))))
+    return layout
+
+
+def _print_line(cells: Sequence[tuple[str, str]], line: _Line) -> None:
+    """Print the cells (text, colour) of one line of a row; the last cell wraps."""
+    if line.indent and not any(text for text, _ in cells):
+        return
     paint = painter()
-    last = len(head) - 1
-    lines = [[*(plain(cell) for cell in row[:last]), short(row[last])] for row in rows]
-    widths = [max(len(line[i]) for line in [head, *lines]) for i in range(last)]
-    out("  ".join([*(f"{head[i]:{widths[i]}}" for i in range(last)), head[last]]))
-    for line in lines:
-        cells = [paint(COLOURS.get(line[i], ""), f"{line[i]:{widths[i]}}") for i in range(last)]
-        out(*(part for cell in cells for part in (cell, "  ")), line[last])
-
-
-def short(text: str, width: int = WIDEST) -> str:
-    """Return a line of at most ``width`` characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= width else line[: width - 1] + "…"
+    start: list[str | Ink] = [" " * line.indent]
+    column = line.indent
+    for (text, code), width in zip(cells[:-1], line.widths[:-1], strict=True):
+        start += [paint(code, text), " " * ((width or 0) - width_of(text) + _GAP)]
+        column += (width or 0) + _GAP
+    text, code = cells[-1]
+    room = line.widths[-1]
+    first, *more = [text] if room is None else wrap(text, room, lines=MOST_LINES)
+    out(*start, paint(code, first))
+    for part in more:
+        out(" " * column, paint(code, part))
 
 
 def fields(title: str, rows: Sequence[tuple[str, str]]) -> None:
-    """Print a title, and below it one aligned line for each text that is not empty."""
+    """Print a title, and below it one aligned line for each text that is not empty; on a terminal, long texts wrap."""
     out(title)
     shown = [(name, text) for name, text in rows if text]
     width = max((len(name) for name, _ in shown), default=0)
     for name, text in shown:
-        out(f"  {name:{width}}  {text}")
+        prefixed(f"  {name:{width}}  ", text)
+
+
+def prefixed(prefix: str, text: str, code: str = "") -> None:
+    """Print ``text`` behind ``prefix``; on a terminal it wraps at words, below its own beginning."""
+    paint, limit, start = painter(), columns(), width_of(plain(prefix))
+    if limit is None or limit - start < LEAST_COLUMNS:
+        out(prefix, paint(code, text))
+        return
+    shown = plain(text[:MOST_TEXT])
+    if limit - start < max(map(width_of, shown.split()), default=0) <= limit - _INDENT:
+        out(prefix)
+        for line in wrap(shown, limit - _INDENT):
+            out(" " * _INDENT, paint(code, line))
+        return
+    first, *more = wrap(shown, limit - start)
+    out(prefix, paint(code, first))
+    for part in more:
+        out(" " * start, paint(code, part))
 
 
 def values(pairs: Mapping[str, object]) -> str:
@@ -88,6 +175,11 @@ def waits_for(item: ItemView) -> str:
     return "; ".join(reasons)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return ``1 file`` or ``2 files``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def name_of(path: str) -> str:
     """Return ``KIND/NAME[@CANVAS]`` for the path of a resource; a text of another form stays the same."""
     return str(ResourceId.from_path(path)) if path.count("/") == 2 else path
@@ -102,3 +194,21 @@ def short_revision(revision: str) -> str:
 def reason_of(reason: str, message: str) -> str:
     """Return ``reason: message``; either may be empty."""
     return f"{reason}: {message}".strip(": ")
+
+
+__all__ = [
+    "COLOURS",
+    "ENDED",
+    "columns",
+    "counted",
+    "fields",
+    "name_of",
+    "pad",
+    "painter",
+    "prefixed",
+    "reason_of",
+    "short_revision",
+    "table",
+    "values",
+    "waits_for",
+]

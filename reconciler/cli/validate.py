@@ -7,9 +7,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from reconciler import __version__
+from reconciler.cli.excerpts import show_problems
 from reconciler.cli.options import ValidateOptions
-from reconciler.cli.output import emit_json, problem_lines
+from reconciler.cli.output import emit_json
+from reconciler.cli.progress import waiting
 from reconciler.cli.sink import document, json_document, out
+from reconciler.cli.tables import counted
 from reconciler.model.errors import ConfigError, Problem, Severity, UsageError
 from reconciler.model.exit_codes import EXIT_INVALID, EXIT_OK
 from reconciler.model.resources import Desired
@@ -18,7 +21,8 @@ from reconciler.source.base import SecurityNotice
 
 def validate(options: ValidateOptions) -> int:
     """Check files or folders; exit 5 if there is an error."""
-    desired, files = load_paths([Path(path) for path in options.paths] or [Path()], allow=_allowed(options))
+    with waiting("validating"):
+        desired, files = load_paths([Path(path) for path in options.paths] or [Path()], allow=_allowed(options))
     _show(desired, files, options.output)
     return EXIT_OK if desired.complete else EXIT_INVALID
 
@@ -100,11 +104,9 @@ def _show(desired: Desired, files: int, output: str) -> None:
 
         document(render.problem_commands(problems))
     else:
-        for problem in problems:
-            for line in problem_lines(problem):
-                out(line)
+        show_problems(problems)
         errors = sum(1 for p in problems if p.is_error)
-        out(f"{len(desired.resources)} valid resources in {files} files, {errors} error{'' if errors == 1 else 's'}")
+        out(f"{counted(len(desired.resources), 'valid resource')} in {counted(files, 'file')}, {counted(errors, 'error')}")
 
 
 def _row(problem: Problem) -> dict[str, object]:

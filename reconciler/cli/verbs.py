@@ -42,6 +42,17 @@ GLOBALS: tuple[Argument, ...] = (
 )
 
 _OUTPUT = _arg("-o", "--output", choices=("text", "json"), default="text", help="output format (default: text)")
+_LISTING: tuple[Argument, ...] = (
+    _arg(
+        "-o",
+        "--output",
+        choices=("text", "wide", "json", "name"),
+        default="text",
+        help="output format: wide has more columns and shortens nothing, name prints what other verbs take (default: text)",
+    ),
+    _arg("--watch", "-w", action="store_true", help="show every change until Ctrl-C"),
+    _arg("--utc", action="store_true", help="show times in UTC instead of ages"),
+)
 _PLAN_OUTPUT = _arg(
     "-o",
     "--output",
@@ -156,13 +167,12 @@ VERBS: tuple[Verb, ...] = (
         "show the status of resources",
         (
             _arg("resource", nargs="?", metavar="KIND[/NAME]", help="show only these resources"),
-            _arg("--watch", "-w", action="store_true", help="show every change until Ctrl-C"),
             _arg(
                 "--exit-code",
                 action="store_true",
                 help="exit 0: all Ready, 1: status unreadable or heartbeat too old, 2: a resource is not Ready",
             ),
-            _OUTPUT,
+            *_LISTING,
         ),
     ),
     Verb(
@@ -170,7 +180,7 @@ VERBS: tuple[Verb, ...] = (
         "history",
         options.ExplainOptions,
         "show why a resource is in its state: commit and line, plan, calls, condition, next retry; offline",
-        (_RESOURCE, _OUTPUT),
+        (_RESOURCE, *_LISTING),
     ),
     Verb(
         "history",
@@ -186,7 +196,7 @@ VERBS: tuple[Verb, ...] = (
                 metavar="ROW:HASH",
                 help="with --verify: also compare with this audit_anchor line from the daemon's log",
             ),
-            _OUTPUT,
+            *_LISTING,
         ),
     ),
     Verb(
@@ -222,7 +232,7 @@ VERBS: tuple[Verb, ...] = (
         "events",
         "events",
         options.EventsOptions,
-        "list received events and why they were rejected",
+        "list received events: what each led to, or why it was rejected",
         (
             _arg("id", nargs="?", metavar="EVENT", help="show this event with its payload; the id is ours or the sender's"),
             _arg("--source", metavar="NAME", help="show only events of EventSource/NAME or Stage/NAME"),
@@ -231,8 +241,9 @@ VERBS: tuple[Verb, ...] = (
                 choices=("pending", "processed", "rejected", "failed", "quarantined", "nothing"),
                 help="show only events in this state; nothing: events without any effect",
             ),
+            _arg("--all", action="store_true", help="show test deliveries of providers (pings) too"),
             _arg("--limit", type=count, default=50, help="maximum number of rows, newest first (default: 50)"),
-            _OUTPUT,
+            *_LISTING,
         ),
     ),
     Verb(
@@ -245,7 +256,7 @@ VERBS: tuple[Verb, ...] = (
             _arg("--stage", metavar="NAME", help="show only this stage"),
             _arg("--state", choices=("queued", "running", "finished"), help="show only items and executions in this state"),
             _arg("--limit", type=count, default=50, help="maximum number of rows, newest first (default: 50)"),
-            _OUTPUT,
+            *_LISTING,
         ),
     ),
     Verb(
@@ -453,7 +464,7 @@ VERBS: tuple[Verb, ...] = (
             _arg("--port", type=port, default=0, help="create: port of the page on 127.0.0.1 (default: a free one)"),
             _arg("--timeout", type=seconds, default=900.0, metavar="SECONDS", help="create: how long to wait (default: 900)"),
             _arg("--exit-code", action="store_true", help="status: exit 2 if something is missing"),
-            _OUTPUT,
+            *_LISTING,
         ),
     ),
     Verb(
@@ -461,7 +472,7 @@ VERBS: tuple[Verb, ...] = (
         "repair",
         options.OrphansOptions,
         "list orphaned objects: they carry our marker, but no manifest declares them",
-        (_arg("--delete", action="store_true", help="delete them (asks for confirmation unless --yes)"), _YES, _OUTPUT),
+        (_arg("--delete", action="store_true", help="delete them (asks for confirmation unless --yes)"), _YES, *_LISTING),
     ),
     Verb(
         "ping",
@@ -477,7 +488,7 @@ VERBS: tuple[Verb, ...] = (
         "show each credential (valid, who, granted, missing, ends), and what stops when one ends",
         (
             _arg("--until", default="30d", metavar="DURATION", help="how far the calendar looks ahead (default: 30d)"),
-            _OUTPUT,
+            *_LISTING,
         ),
     ),
     Verb("doctor", "doctor", options.OutputOptions, "check this installation and suggest fixes", (_OUTPUT,)),
@@ -521,5 +532,7 @@ VERBS: tuple[Verb, ...] = (
         options.CompletionOptions,
         "print a shell completion script",
         (_arg("shell", choices=("bash", "zsh", "fish"), help="the shell"),),
+        "Print a shell completion script. It completes verbs, options, and the names of resources, stages and sources from the "
+        "status file.",
     ),
 )

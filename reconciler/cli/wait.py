@@ -10,6 +10,7 @@ import msgspec
 from reconciler.cli.daemon_client import act
 from reconciler.cli.options import WaitOptions
 from reconciler.cli.output import emit_json, say
+from reconciler.cli.progress import Bar
 from reconciler.cli.sink import out
 from reconciler.cli.tables import ENDED, waits_for
 from reconciler.config.settings import Config
@@ -73,16 +74,20 @@ def _item(config: Config, item_id: str) -> WaitedItem:
 def _wait(items: Items, options: WaitOptions, named: Mapping[str, str], rejections: Mapping[str, str]) -> int:
     deadline = time.monotonic() + options.timeout
     shown: dict[str, str] = {}
+    bar = Bar("waiting")
     while True:
         queued = items()
         for item in queued or ():
             if shown.get(item.id) != item.progress and options.output == "text":
+                bar.clear()
                 say(f"{item.id} {item.stage}: {item.progress}")
             shown[item.id] = item.progress
+        bar.draw()
         ended = queued is not None and all(item.state in ENDED for item in queued)
         if ended or time.monotonic() >= deadline:
             break
         time.sleep(POLL_S)
+    bar.clear()
     for line in rejections.values():
         say(line)
     return _verdict(queued or (), options, named)

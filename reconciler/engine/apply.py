@@ -87,6 +87,8 @@ class ApplyTarget:
 
     planned_at: float = 0.0
     """The time of the plan: decides which rules with an end (``ignore[].until``) apply to the writes."""
+    on_start: Callable[[Change], None] | None = None
+    """Called when a call begins."""
     on_step: Callable[[Step], None] | None = None
     """Called when a call ends, before its outcome is recorded."""
 
@@ -223,6 +225,8 @@ class _Result:
 
 
 async def _notified_attempt(change: Change, secrets: Mapping[str, SecretValue], target: ApplyTarget, deps: Context) -> _Result:
+    if target.on_start is not None:
+        target.on_start(change)
     result = await _attempt(change, secrets, target, deps)
     if target.on_step is not None:
         target.on_step(result.step(change))

@@ -134,7 +134,12 @@ class Control:
         deps = self._current.context
         records = [r for r in await deps.store.recorded() if r.resource == identity]
         if not records:
-            raise ReconcilerError(f"nothing is recorded for {identity}", code="RC6023")
+            near = Guesses().nearest_resource(str(identity), sorted({str(r.resource) for r in await deps.store.recorded()}))
+            raise ReconcilerError(
+                f"nothing is recorded for {identity}",
+                code="RC6023",
+                hint=f"Did you mean {near}?" if near else "See `reconciler status`.",
+            )
         if identity in self._current.active.resources:
             raise ReconcilerError(
                 f"{identity} is still declared in {self._current.active.resources[identity].location}",
@@ -187,7 +192,7 @@ class Control:
         known = set(self._current.active.resources) | set(self._current.view.statuses)
         identity = parse_resource(text, known)
         if identity not in known and not gone:
-            near = Guesses().nearest(str(identity), [str(candidate) for candidate in known])
+            near = Guesses().nearest_resource(str(identity), [str(candidate) for candidate in known])
             raise ReconcilerError(
                 f"no resource {identity}",
                 code="RC6025",
@@ -243,7 +248,9 @@ def parse_resource(text: str, known: set[ResourceId]) -> ResourceId:
     kinds = {member.value.lower(): member.value for member in Kind}
     if not slash or not name or kind.lower() not in kinds:
         same_name = sorted(str(candidate) for candidate in known if candidate.name == body)
-        hint = f"Did you mean {same_name[0]}?" if same_name else "Kinds: " + ", ".join(kinds.values())
+        near = Guesses().nearest(kind.lower(), list(kinds)) if slash and name and kind.lower() not in kinds else ""
+        meant = same_name[0] if same_name else f"{kinds[near]}/{name}" if near else ""
+        hint = f"Did you mean {meant}?" if meant else "Kinds: " + ", ".join(kinds.values())
         raise UsageError(f"{text!r} is not KIND/NAME", hint=hint)
     kind = kinds[kind.lower()]
     if canvas:

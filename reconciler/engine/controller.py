@@ -29,7 +29,7 @@ from reconciler.engine.revision import activate_revision, load_revision, merge, 
 from reconciler.engine.status_manager import StatusManager
 from reconciler.engine.view import Busy, EventStatus
 from reconciler.model.errors import ProviderError, ReconcilerError, RetryKind, SecretUnavailable, SourceError, StateError
-from reconciler.model.plan import Disposition, PlanSet
+from reconciler.model.plan import Change, Disposition, PlanSet
 from reconciler.model.records import Retry
 from reconciler.model.resources import Desired, Kind, ResourceId
 from reconciler.planning.approval import Approval
@@ -60,6 +60,8 @@ class Controller:
         """Called after every pass."""
         self.on_slice: Callable[[ReconcileResult, float], None] | None = None
         """Called with the result and duration (seconds) of every slice."""
+        self.on_start: Callable[[Change], None] | None = None
+        """Called before every remote write."""
         self.on_step: Callable[[Step], None] | None = None
         """Called after every remote write."""
         self.read_event_status: Callable[[EventStatus | None], Awaitable[EventStatus]] | None = None
@@ -253,7 +255,7 @@ class Controller:
                 return False
             return await self.deps.store.suspensions() == suspensions.by_command
 
-        return ReconcileContext(live, secrets, suspensions, go_on, hold, self.on_step)
+        return ReconcileContext(live, secrets, suspensions, go_on, hold, self.on_start, self.on_step)
 
     async def run_all(
         self, *, ignore_backoff: bool = False, explicit: bool = False, only: Iterable[ResourceId] | None = None

@@ -101,6 +101,7 @@ class ReconcileContext:
     go_on: Callable[[], Awaitable[bool]] | None = None
     hold: Lease | None = None
     """The lease of this reconcile, if there are other processes."""
+    on_start: Callable[[Change], None] | None = None
     on_step: Callable[[Step], None] | None = None
 
 
@@ -346,6 +347,7 @@ def _target(prepared: Prepared, link: Client, deps: Context) -> ApplyTarget:
         lambda: min(BATCH, max(1, link.budget.admits())),
         setting.hold,
         planned_at=prepared.now,
+        on_start=setting.on_start,
         on_step=setting.on_step,
     )
 

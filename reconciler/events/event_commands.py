@@ -18,6 +18,7 @@ from reconciler.events.routing import BY
 from reconciler.manifests.kinds import EventSourceSpec
 from reconciler.model.errors import ReconcilerError, UsageError
 from reconciler.model.events import Event, EventState, Origin, RejectedBy
+from reconciler.model.executions import Effect
 from reconciler.model.json import Json
 from reconciler.model.resources import Kind
 from reconciler.model.values import DEEPEST, too_deep
@@ -57,7 +58,10 @@ class EventCommands:
         rejections: dict[str, list[RejectedBy]] = {}
         for rejection in await store.rejections([event.id for event in found]):
             rejections.setdefault(rejection.event_id, []).append(rejection)
-        rows = [event_view(event, rejections.get(event.id, ())) for event in found]
+        effects: dict[str, list[Effect]] = {}
+        for effect in await store.effects_of([event.id for event in found]):
+            effects.setdefault(effect.event_id, []).append(effect)
+        rows = [event_view(event, rejections.get(event.id, ()), effects.get(event.id, ())) for event in found]
         return {"events": rows, "next": found[-1].id if len(found) == limit else ""}
 
     async def event(self, request: EventRequest) -> dict[str, Any]:
@@ -74,7 +78,12 @@ class EventCommands:
             for item in items
             for kind, why in (await self._lookup.without_target(item)).items()
         ]
-        view = {**event_view(event, rejections), "payload": self._shown(body), "items": [item_view(item) for item in items]}
+        effects = await store.effects_of([event.id])
+        view = {
+            **event_view(event, rejections, effects),
+            "payload": self._shown(body),
+            "items": [item_view(item) for item in items],
+        }
         return {**view, "unreported": unreported}
 
     def _shown(self, body: bytes) -> Json:

@@ -41,9 +41,10 @@ class ExecutionCommands:
             runs = await store.executions(stage=stage, states=states, before=await self._place(request.before), limit=limit + 1)
         more, runs = len(runs) > limit, runs[:limit]
         votes = await store.votes_of([item.id for item in items])
+        origins = await store.origins_of([run.item_id for run in runs])
         return {
             "queued": [item_view(item, votes.get(item.id, ())) for item in items],
-            "executions": [execution_view(run) for run in runs],
+            "executions": [execution_view(run, origin=origins.get(run.item_id)) for run in runs],
             "next": runs[-1].id if more else "",
         }
 

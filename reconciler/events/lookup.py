@@ -92,7 +92,7 @@ class Lookup:
         known = set(self._current.active.resources)
         identity = parse_resource(text if "/" in text or kind is None else f"{kind.value}/{text}", known)
         if identity not in known:
-            near = Guesses().nearest(str(identity), [str(resource) for resource in known])
+            near = Guesses().nearest_resource(str(identity), [str(resource) for resource in known])
             raise ReconcilerError(
                 f"no resource {identity}",
                 code="RC6025",

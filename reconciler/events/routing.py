@@ -11,7 +11,7 @@ import orjson
 from reconciler.events.filters import check_filters, check_source
 from reconciler.manifests.cel import ExpressionError, compile_value, without_nul
 from reconciler.manifests.kinds import ConnectionGroupSpec, EventSourceSpec, IntegrationSpec, StageSpec
-from reconciler.model.events import Event, EventState, Origin, RejectedBy
+from reconciler.model.events import NOT_ROUTED, Event, EventState, Origin, RejectedBy
 from reconciler.model.json import Json
 from reconciler.model.resources import Kind, Resource, ResourceId
 from reconciler.model.specs import ConnectionSpec
@@ -23,8 +23,6 @@ from reconciler.stages.summary import summary_of
 from reconciler.state.routing import Join, Routing
 
 KINDS = {"event-source": Kind.EVENT_SOURCE, "stage": Kind.STAGE, "connection-group": Kind.CONNECTION_GROUP}
-NOT_ROUTED = frozenset({"ping", "meta"})
-"""Events of a sender about its own webhook: stored, never routed."""
 BY = "x-reconciler-triggered-by"
 """Header of an event that was triggered by a person: the person's name. It has no meaning in a delivery."""
 LastOf = Callable[[ResourceId, tuple[str, ...]], JsonObject | None]

@@ -19,6 +19,7 @@ from reconciler.manifests.parse import LOADER_VERSION, Parsed, ParsedFile, parse
 from reconciler.manifests.providers import source_problems, stage_problems
 from reconciler.manifests.references import key_beside, references_in
 from reconciler.manifests.secret_spec import SecretSpec
+from reconciler.manifests.source_lines import with_source_lines
 from reconciler.manifests.text import YamlProblem
 from reconciler.model.codec import decode, encode, from_json, gc_paused
 from reconciler.model.errors import Problem
@@ -98,7 +99,8 @@ def load(
     manifests = [file for file in ordered if file.path not in encrypted]
     with gc_paused():
         desired = _load(manifests, revision, cache, sandbox=sandbox, refused=refused)
-    return dataclasses.replace(desired, encrypted=encrypted) if encrypted else desired
+    lined = with_source_lines(desired.problems, {file.path: file.data for file in manifests})
+    return dataclasses.replace(desired, problems=lined, encrypted=encrypted)
 
 
 def _load(files: list[SourceFile], revision: str, cache: ParseCache | None, *, sandbox: bool, refused: Refused) -> Desired:

@@ -27,3 +27,9 @@ class Guesses:
         import difflib
 
         return next(iter(difflib.get_close_matches(name, sorted(known), n=1)), "")
+
+    def nearest_resource(self, identity: str, known: Collection[str]) -> str:
+        """Return the identity (``KIND/NAME``) of the same kind whose name is nearest, or an empty text."""
+        kind, _, name = identity.partition("/")
+        of_kind = {other.partition("/")[2]: other for other in known if other.startswith(f"{kind}/")}
+        return of_kind.get(self.nearest(name, list(of_kind)), "")

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import enum
 import errno
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from reconciler.model.resources import Location, ResourceId
 
@@ -49,6 +49,8 @@ class Problem:
     hint: str = ""
     severity: Severity = Severity.ERROR
     resource: ResourceId | None = None
+    text: str = field(default="", compare=False, repr=False)
+    """The source line, as it was read: for a terminal only, which redacts it. Empty if it is not known."""
 
     @property
     def is_error(self) -> bool:

@@ -68,6 +68,10 @@ class Origin(enum.StrEnum):
     INTERNAL = "internal"  # a stage that finished, a connection group that is complete
 
 
+NOT_ROUTED = frozenset({"ping", "meta"})
+"""Events of a sender about its own webhook: stored, never routed."""
+
+
 class EventState(enum.StrEnum):
     PENDING = "pending"  # stored, not processed yet
     PROCESSED = "processed"  # routed to every stage and group that accepts it

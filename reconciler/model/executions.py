@@ -91,6 +91,18 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
+class Effect:
+    """What an event led to at one stage: an item, and its newest execution with its result (empty while there is none)."""
+
+    event_id: str
+    item_id: str
+    stage: ResourceId
+    state: ItemState
+    execution_id: str = ""
+    result: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Vote:
     """One person's approval of one item."""
 

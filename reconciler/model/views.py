@@ -70,7 +70,7 @@ class LaterView(JsonView, frozen=True):
 
 
 class ExecutionView(JsonView, frozen=True, omit_defaults=True):
-    """An execution. ``outputs`` is None where the answer does not show them."""
+    """An execution. ``outputs`` and ``origin`` are None where the answer does not show them."""
 
     id: str
     item: str
@@ -90,6 +90,7 @@ class ExecutionView(JsonView, frozen=True, omit_defaults=True):
     url: str
     run_attempt: int
     later: LaterView | None = None
+    origin: OriginView | None = None
     outputs: Mapping[str, object] | None = None
 
 
@@ -130,6 +131,16 @@ class RejectionView(JsonView, frozen=True):
     message: str
 
 
+class EffectView(JsonView, frozen=True):
+    """What an event led to at one stage. ``execution`` and ``result`` are empty while there is none."""
+
+    stage: str
+    item: str
+    state: str
+    execution: str
+    result: str
+
+
 class EventView(JsonView, frozen=True):
     id: str
     source: str
@@ -142,6 +153,7 @@ class EventView(JsonView, frozen=True):
     received_at: str
     occurred_at: str
     rejected_by: tuple[RejectionView, ...]
+    effects: tuple[EffectView, ...] = ()
 
 
 class UnreportedView(JsonView, frozen=True):
@@ -171,7 +183,7 @@ class EventList(JsonView, frozen=True):
     next: str
 
 
-class EventDetail(EventView, frozen=True):
+class EventDetail(EventView, frozen=True, kw_only=True):
     payload: object
     items: tuple[ItemView, ...]
     unreported: tuple[UnreportedView, ...]

@@ -8,7 +8,7 @@ from typing import Any
 from reconciler.manifests.kinds import StageSpec
 from reconciler.manifests.templates import TemplateError
 from reconciler.model.events import Event, RejectedBy
-from reconciler.model.executions import Execution, Item, ItemState, Later, Vote
+from reconciler.model.executions import Effect, Execution, Item, ItemState, Later, Vote
 from reconciler.model.resources import Resource
 from reconciler.model.times import iso
 from reconciler.model.values import JsonObject, digest_of
@@ -99,8 +99,10 @@ def unreported_view(kind: str, why: str) -> dict[str, Any]:
     return {"kind": kind, "state": "none", "repository": "", "target": "", "writtenAt": "", "error": why}
 
 
-def execution_view(execution: Execution, outputs: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return an execution."""
+def execution_view(
+    execution: Execution, outputs: Mapping[str, Any] | None = None, origin: JsonObject | None = None
+) -> dict[str, Any]:
+    """Return an execution; with its outputs, and with the origin of its item, if they are given."""
     run = execution.run
     return {
         "id": execution.id,
@@ -121,6 +123,7 @@ def execution_view(execution: Execution, outputs: Mapping[str, Any] | None = Non
         "url": run.url if run else "",
         "runAttempt": run.attempt if run else 0,
         **({"later": later_view(execution.later)} if execution.later is not None else {}),
+        **({"origin": origin_view(origin)} if origin is not None else {}),
         **({"outputs": dict(outputs)} if outputs is not None else {}),
     }
 
@@ -136,8 +139,8 @@ def later_view(later: Later) -> dict[str, Any]:
     }
 
 
-def event_view(event: Event, rejections: Sequence[RejectedBy] = ()) -> dict[str, Any]:
-    """Return an event without its payload, with its rejections."""
+def event_view(event: Event, rejections: Sequence[RejectedBy] = (), effects: Sequence[Effect] = ()) -> dict[str, Any]:
+    """Return an event without its payload, with its rejections and with what it led to."""
     return {
         "id": event.id,
         "source": str(event.source),
@@ -150,6 +153,18 @@ def event_view(event: Event, rejections: Sequence[RejectedBy] = ()) -> dict[str,
         "receivedAt": iso(event.received_at),
         "occurredAt": iso(event.occurred_at or 0.0),
         "rejectedBy": [{"target": str(each.target), "reason": each.reason, "message": each.message} for each in rejections],
+        "effects": [effect_view(effect) for effect in effects],
+    }
+
+
+def effect_view(effect: Effect) -> dict[str, str]:
+    """Return what an event led to at one stage."""
+    return {
+        "stage": str(effect.stage),
+        "item": effect.item_id,
+        "state": effect.state.value,
+        "execution": effect.execution_id,
+        "result": effect.result,
     }
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import delete, func, select, update
 
 from reconciler.model.codec import decode, encode
 from reconciler.model.events import Event
-from reconciler.model.executions import Execution, Item, ItemState, Vote
+from reconciler.model.executions import Effect, Execution, Item, ItemState, Vote
 from reconciler.model.records import AuditEntry
 from reconciler.model.resources import ResourceId
 from reconciler.model.values import JsonObject
@@ -27,6 +27,8 @@ from reconciler.state.reports import PendingReport, insert_reports
 i, x, v, p, o, r = tables.item, tables.execution, tables.vote, tables.pin, tables.output, tables.report
 LOOKED_AT = 500
 """Items of one queue that one admission examines."""
+MAX_EFFECTS = 5_000
+"""Rows that `QueueStore.effects_of` reads for one part of its events: an event may be rerun without end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,34 @@ class QueueStore(Database):
         with self._read() as connection:
             query = select(i.c.payload).where(i.c.event_id == event_id).order_by(i.c.id)
             return [decode(Item, payload) for payload in connection.execute(query).scalars()]
+
+    def effects_of(self, event_ids: Sequence[str]) -> list[Effect]:
+        """Return what events led to: their items in order, each with its newest execution; at most `MAX_EFFECTS`."""
+        effects: dict[str, Effect] = {}
+        with self._read() as connection:
+            for part in chunks(list(event_ids)):
+                query = (
+                    select(i.c.event_id, i.c.id, i.c.stage, i.c.state, x.c.id, x.c.result)
+                    .select_from(i.outerjoin(x, x.c.item_id == i.c.id))
+                    .where(i.c.event_id.in_(part))
+                    .order_by(i.c.created_at, i.c.id, x.c.created_at)
+                    .limit(MAX_EFFECTS)
+                )
+                for event, item, stage, state, execution, result in connection.execute(query):
+                    effects[item] = Effect(
+                        event, item, ResourceId.from_path(stage), ItemState(state), execution or "", result or ""
+                    )
+        return list(effects.values())
+
+    def origins_of(self, item_ids: Sequence[str]) -> dict[str, JsonObject]:
+        """Return the first cause of each item, by its id."""
+        origins: dict[str, JsonObject] = {}
+        with self._read() as connection:
+            for part in chunks(list(item_ids)):
+                for payload in connection.execute(select(i.c.payload).where(i.c.id.in_(part))).scalars():
+                    item: Item = decode(Item, payload)
+                    origins[item.id] = item.origin
+        return origins
 
     def discard_item(
         self, item_id: str, reason: str, message: str, *, reports: Sequence[PendingReport], audit: AuditEntry

@@ -20,6 +20,7 @@ _EVENT: dict[str, Schema] = {
     "receivedAt": TIME,
     "occurredAt": TIME,
     "rejectedBy": rows("Rejection", description="Targets that rejected it, and why."),
+    "effects": rows("Effect", description="What it led to: its items."),
 }
 
 _CONDITION = record(
@@ -126,6 +127,16 @@ ANSWERS: dict[str, Schema] = {
     ),
     "Problem": record({"code": text(), "message": text(), "hint": text()}),
     "Rejection": record({"target": text("A Stage or a ConnectionGroup."), "reason": text(), "message": text()}),
+    "Effect": record(
+        {
+            "stage": text(),
+            "item": text(),
+            "state": words(*ItemState),
+            "execution": text("The newest one of the item; empty while there is none."),
+            "result": words("", *Result),
+        },
+        description="What an event led to at one stage.",
+    ),
     "Approval": record({"by": text("Name of a token, or of a local user."), "at": TIME}),
     "Event": record(_EVENT),
     "EventDetail": record(
@@ -215,9 +226,10 @@ ANSWERS: dict[str, Schema] = {
             "url": text(),
             "runAttempt": integer("The provider's number of the attempt that decided."),
             "later": ref("Later"),
+            "origin": {**ref("Origin"), "description": "Where it all began; in lists only."},
             "outputs": ANY,
         },
-        optional=("outputs", "later"),
+        optional=("outputs", "later", "origin"),
     ),
     "Later": record(
         {
