@@ -96,6 +96,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "export": ("reconciler export github --scope acme/web --scope acme/shop --out github/existing.yaml",),
     "accept-drift": ("reconciler accept-drift EventSource/payments --dry-run",),
     "signing-key": ("reconciler signing-key EventSource/releases",),
+    "notify": ("reconciler notify test ops", "reconciler notify test ops@payments"),
     "rotate": ("reconciler rotate EventSource/payments --dir .",),
     "oidc": (
         "reconciler oidc export public",

@@ -383,7 +383,7 @@ VERBS: tuple[Verb, ...] = (
         "signing-key",
         "keys",
         options.SigningKeyOptions,
-        "print the signing key of a source, or of the webhook of an Integration's App",
+        "print the signing key of a source, of the webhook of an Integration's App, or of a Notification's webhook",
         (_RESOURCE, _arg("--previous", action="store_true", help="print the key before the last rotation")),
     ),
     Verb(
@@ -454,6 +454,16 @@ VERBS: tuple[Verb, ...] = (
             _arg("--timeout", type=seconds, default=900.0, metavar="SECONDS", help="create: how long to wait (default: 900)"),
             _arg("--exit-code", action="store_true", help="status: exit 2 if something is missing"),
             _OUTPUT,
+        ),
+    ),
+    Verb(
+        "notify",
+        "notify",
+        options.NotifyOptions,
+        "send a test message through a Notification, to check its sink and credential",
+        (
+            _arg("action", choices=("test",), help="what to do"),
+            _arg("name", metavar="NAME[@CANVAS]", help="the Notification"),
         ),
     ),
     Verb(

@@ -373,6 +373,64 @@ class ReportColumns(TypedColumns):
 report = Table("report", metadata, ReportColumns, Index("report_due", "done_at", "due_at"))
 
 
+class IncidentColumns(TypedColumns):
+    notification: Named[str] = Column(String(400), primary_key=True)
+    key: Named[str] = Column(String(900), primary_key=True)
+    id: Named[str] = Column(String(40))
+    closed_at: Named[float] = Column(Double)
+    payload: Named[bytes] = Column(LargeBinary)
+
+
+incident = Table("incident", metadata, IncidentColumns, Index("incident_closed", "closed_at"))
+
+
+class NoticeColumns(TypedColumns):
+    seq: Named[int] = Column(_Number, primary_key=True, autoincrement=True)
+    notification: Named[str] = Column(String(400))
+    incident: Named[str] = Column(String(40))
+    phase: Named[str] = Column(String(10))
+    due_at: Named[float] = Column(Double)
+    # A finished message; 0 while it waits. A reported incident that a sink forgets is due again at `due_at` (`refresh`).
+    done_at: Named[float] = Column(Double)
+    refresh: Named[bool] = Column(Boolean)
+    payload: Named[bytes] = Column(LargeBinary)
+
+
+notice = Table(
+    "notice",
+    metadata,
+    NoticeColumns,
+    Index("notice_order", "notification", "done_at", "seq"),
+    Index("notice_due", "done_at", "due_at"),
+    Index("notice_incident", "incident"),
+)
+
+
+class SinkColumns(TypedColumns):
+    notification: Named[str] = Column(String(400), primary_key=True)
+    payload: Named[bytes] = Column(LargeBinary)
+
+
+sink = Table("sink", metadata, SinkColumns)
+
+
+class SinkTargetColumns(TypedColumns):
+    notification: Named[str] = Column(String(400), primary_key=True)
+    incident: Named[str] = Column(String(40), primary_key=True)
+    payload: Named[bytes] = Column(LargeBinary)
+
+
+sink_target = Table("sink_target", metadata, SinkTargetColumns)
+
+
+class OccurrenceColumns(TypedColumns):
+    seq: Named[int] = Column(_Number, primary_key=True, autoincrement=True)
+    payload: Named[bytes] = Column(LargeBinary)
+
+
+occurrence = Table("occurrence", metadata, OccurrenceColumns)
+
+
 class CursorColumns(TypedColumns):
     name: Named[str] = Column(String(440), primary_key=True)
     value: Named[str] = Column(Text)
