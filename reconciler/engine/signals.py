@@ -21,7 +21,8 @@ FAILING = UNREACHABLE | {"OutcomeUnknown", "ProviderProtocolError", "Failed"}
 """Reasons of Reconciling that are a failure; any other is ordinary waiting."""
 RETRIES = 2
 """A failure that may pass is reported when this many passes in a row have shown it."""
-NOT_FAILED = frozenset({"NotImplemented", "Busy"})
+NOT_FAILED = frozenset({"NotImplemented", "Busy", "InvalidManifest"})
+"""Reasons of Stalled that are no failure, or that the incident of the manifests reports."""
 SOURCE_KEY = "source"
 MANIFESTS_KEY = "manifests"
 

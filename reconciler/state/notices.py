@@ -59,7 +59,7 @@ class NoticeStore(Database):
         """Record that ``notice`` is being sent: if the outcome is never recorded, the next attempt looks for the message first."""
         with self._write() as connection:
             stored = decode(Notice, connection.execute(select(n.c.payload).where(n.c.seq == notice.seq)).scalar_one())
-            payload = encode(replace(stored, attempted_at=now))
+            payload = encode(replace(stored, attempted_at=stored.attempted_at or now))
             connection.execute(update(n).where(n.c.seq == notice.seq).values(payload=payload))
 
     def end_notice(self, notice: Notice, now: float, *, target: Mapping[str, str] | None = None, again_at: float = 0.0) -> None:
@@ -107,7 +107,8 @@ class NoticeStore(Database):
                 stored,
                 failures=stored.failures + 1,
                 failed_at=stored.failed_at or failed.failed_at,
-                attempted_at=stored.attempted_at if unknown else 0.0,
+                # A refusal now says nothing about an earlier attempt whose outcome is unknown.
+                attempted_at=stored.attempted_at if unknown else notice.attempted_at,
             )
             connection.execute(update(n).where(n.c.seq == notice.seq).values(due_at=due_at, payload=encode(kept)))
             _note_failure(connection, notice, failed)
