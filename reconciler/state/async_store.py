@@ -192,7 +192,6 @@ class AsyncStore:
     # `reconciler.state.incidents`
     add_occurrences = _on_thread(Store.add_occurrences)
     has_occurrences = _on_thread(Store.has_occurrences)
-    incidents = _on_thread(Store.incidents)
     prune_incidents = _on_thread(Store.prune_incidents)
     sink_records = _on_thread(Store.sink_records)
     update_incidents = _on_thread(Store.update_incidents)

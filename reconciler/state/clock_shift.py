@@ -76,6 +76,7 @@ def _pull_back(connection: SqlConnection, now: float, back_s: float) -> None:
         (tables.execution, tables.execution.c.next_at),
         (tables.report, tables.report.c.due_at),
         (tables.notice, tables.notice.c.due_at),
+        (tables.notice, tables.notice.c.refresh_at),
         (tables.joining, tables.joining.c.deadline),
         (tables.retry, tables.retry.c.next_at),
         (tables.lease, tables.lease.c.until),

@@ -23,6 +23,7 @@ OCCURRENCES = 500
 """Occurrences that one transaction turns into incidents."""
 LONGEST_OUTBOX = 500
 """Messages that wait for one sink. Further incidents are counted as suppressed until there is room; ends are always stored."""
+RECENT_S = 3600.0
 IncidentKey = tuple[str, str]
 """(path of the Notification, key of the incident)"""
 Fold = Callable[[Mapping[IncidentKey, Incident], Sequence[Occurrence], float], Sequence[IncidentChange]]
@@ -41,11 +42,6 @@ class IncidentUpdate:
 
 class IncidentStore(Database):
     """Incidents and occurrences."""
-
-    def incidents(self) -> list[Incident]:
-        """Return all stored incidents."""
-        with self._read() as connection:
-            return [decode(Incident, payload) for payload in connection.execute(select(i.c.payload)).scalars()]
 
     def has_occurrences(self) -> bool:
         """Whether occurrences wait for `update_incidents`."""
@@ -78,16 +74,16 @@ class IncidentStore(Database):
     def prune_incidents(self, before: float, limit: int) -> int:
         """Delete up to ``limit`` messages of incidents that ended before ``before``, or such incidents. Returns how many rows."""
         with self._write() as connection:
-            query = select(i.c.id).where(i.c.closed_at > 0, i.c.closed_at < before).limit(limit)
+            query = select(i.c.id).where(i.c.ended_at > 0, i.c.ended_at < before).limit(limit)
             old = list(connection.execute(query).scalars())
             gone = 0
             for part in chunks(old):
                 gone += connection.execute(delete(n).where(n.c.incident.in_(part), n.c.done_at > 0)).rowcount
                 connection.execute(delete(tables.sink_target).where(tables.sink_target.c.incident.in_(part)))
-                waiting = select(n.c.incident).where(n.c.incident.in_(part))
-                gone += connection.execute(delete(i).where(i.c.id.in_(part), i.c.id.not_in(waiting))).rowcount
+                waiting = select(n.c.seq).where(n.c.incident == i.c.id).exists()
+                gone += connection.execute(delete(i).where(i.c.id.in_(part), ~waiting)).rowcount
             # Messages of an incident whose row a newer one of the same cause has replaced.
-            replaced = (n.c.done_at > 0) & (n.c.done_at < before) & n.c.incident.not_in(select(i.c.id))
+            replaced = (n.c.done_at > 0) & (n.c.done_at < before) & ~select(i.c.id).where(i.c.id == n.c.incident).exists()
             return gone or drop_some(connection, n, replaced, limit)
 
 
@@ -104,7 +100,7 @@ def apply_incidents(connection: SqlConnection, change: IncidentUpdate, now: floa
         return False
     occurrence = tables.occurrence
     rows = connection.execute(select(occurrence.c.seq, occurrence.c.payload).order_by(occurrence.c.seq).limit(OCCURRENCES)).all()
-    stored = {(row.notification, row.key): decode(Incident, row.payload) for row in connection.execute(select(i)).all()}
+    stored = _present_incidents(connection, now)
     _drop_undeclared(connection, {path for path, _ in stored}, change.notifications)
     known = {key: incident for key, incident in stored.items() if key[0] in change.notifications}
     changes = change.fold(known, [decode(Occurrence, payload) for _, payload in rows], now)
@@ -113,6 +109,13 @@ def apply_incidents(connection: SqlConnection, change: IncidentUpdate, now: floa
     if rows:
         connection.execute(delete(occurrence).where(occurrence.c.seq <= rows[-1].seq))
     return True
+
+
+def _present_incidents(connection: SqlConnection, now: float) -> dict[IncidentKey, Incident]:
+    """Return the incidents that last, and those that ended so shortly ago that a new start would be flapping."""
+    query = select(i.c.notification, i.c.key, i.c.payload)
+    rows = [*connection.execute(query.where(i.c.ended_at == 0)), *connection.execute(query.where(i.c.ended_at > now - RECENT_S))]
+    return {(notification, key): decode(Incident, payload) for notification, key, payload in rows}
 
 
 def statuses_mark_in(connection: SqlConnection) -> str:
@@ -134,7 +137,7 @@ def _store(connection: SqlConnection, change: IncidentChange, now: float) -> Non
         "notification": incident.notification,
         "key": incident.key,
         "id": incident.id,
-        "closed_at": incident.closed_at,
+        "ended_at": 0.0 if incident.flapping else incident.closed_at,
         "payload": encode(incident),
     }
     upsert(connection, i, [row])
@@ -178,7 +181,7 @@ def _enqueue(connection: SqlConnection, incident: Incident, phase: Phase, due_at
         "phase": phase.value,
         "due_at": due_at,
         "done_at": 0.0,
-        "refresh": False,
+        "refresh_at": 0.0,
         "payload": encode(Notice(0, phase, incident)),
     }
     connection.execute(insert(n).values(values))

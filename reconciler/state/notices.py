@@ -25,7 +25,7 @@ class NoticeStore(Database):
         e = n.alias("earlier")
         before = (e.c.notification == n.c.notification) & (e.c.done_at == 0) & (e.c.seq < n.c.seq)
         waiting = select(n.c.notification).where(n.c.done_at == 0, n.c.due_at <= now, ~select(e.c.seq).where(before).exists())
-        again = select(n.c.notification).where(n.c.refresh, n.c.done_at > 0, n.c.due_at <= now)
+        again = select(n.c.notification).where(n.c.refresh_at > 0, n.c.refresh_at <= now)
         with self._read() as connection:
             first = list(connection.execute(waiting.order_by(n.c.due_at).limit(limit)).scalars())
             return list(dict.fromkeys([*first, *connection.execute(again.limit(limit)).scalars()]))
@@ -33,10 +33,10 @@ class NoticeStore(Database):
     def next_due(self) -> float | None:
         """Return when the next message is due; None if none waits."""
         with self._read() as connection:
-            times = [
-                connection.execute(select(n.c.due_at).where(where).order_by(n.c.due_at).limit(1)).scalar()
-                for where in (n.c.done_at == 0, n.c.refresh & (n.c.done_at > 0))
-            ]
+            times = (
+                connection.execute(select(n.c.due_at).where(n.c.done_at == 0).order_by(n.c.due_at).limit(1)).scalar(),
+                connection.execute(select(n.c.refresh_at).where(n.c.refresh_at > 0).order_by(n.c.refresh_at).limit(1)).scalar(),
+            )
         return min((at for at in times if at is not None), default=None)
 
     def due_notice(self, notification: str, now: float) -> Notice | None:
@@ -45,14 +45,12 @@ class NoticeStore(Database):
             query = select(n.c.seq, n.c.due_at, n.c.payload).where(n.c.notification == notification)
             row = connection.execute(query.where(n.c.done_at == 0).order_by(n.c.seq).limit(1)).first()
             if row is None or row.due_at > now:
-                row = connection.execute(
-                    query.where(n.c.refresh, n.c.done_at > 0, n.c.due_at <= now).order_by(n.c.due_at).limit(1)
-                ).first()
+                again = query.where(n.c.refresh_at > 0, n.c.refresh_at <= now)
+                row = connection.execute(again.order_by(n.c.refresh_at).limit(1)).first()
             if row is None:
                 return None
             notice = decode(Notice, row.payload)
-            where = (t.c.notification == notification) & (t.c.incident == notice.incident.id)
-            target = connection.execute(select(t.c.payload).where(where)).scalar()
+            target = connection.execute(select(t.c.payload).where(t.c.incident == notice.incident.id)).scalar()
         return replace(notice, seq=row.seq, target=decode(dict, target) if target is not None else {})
 
     def note_attempt(self, notice: Notice, now: float) -> None:
@@ -76,14 +74,14 @@ class NoticeStore(Database):
             if target:
                 row = {"notification": incident.notification, "incident": incident.id, "payload": encode(dict(target))}
                 upsert(connection, t, [row])
-            values: dict[str, object] = {"done_at": now, "refresh": False}
+            values: dict[str, object] = {"done_at": now, "refresh_at": 0.0}
             if stored.version != notice.version:
                 values = {"payload": encode(replace(stored, attempted_at=0.0, failures=0, failed_at=0.0))}
             elif not notice.refresh:
-                connection.execute(update(n).where(n.c.incident == incident.id).values(refresh=False))
+                connection.execute(update(n).where(n.c.incident == incident.id).values(refresh_at=0.0))
             if again_at and stored.version == notice.version and notice.phase is not Phase.END:
                 kept = replace(stored, refresh=True, failures=0, failed_at=0.0, attempted_at=0.0)
-                values |= {"refresh": True, "due_at": again_at, "payload": encode(kept)}
+                values |= {"refresh_at": again_at, "payload": encode(kept)}
             connection.execute(update(n).where(n.c.seq == notice.seq).values(values))
             record = record_of(connection, incident.notification)
             sent = record.sent + (0 if notice.refresh else 1)
@@ -110,13 +108,14 @@ class NoticeStore(Database):
                 # A refusal now says nothing about an earlier attempt whose outcome is unknown.
                 attempted_at=stored.attempted_at if unknown else notice.attempted_at,
             )
-            connection.execute(update(n).where(n.c.seq == notice.seq).values(due_at=due_at, payload=encode(kept)))
+            when = {"refresh_at": due_at} if notice.refresh else {"due_at": due_at}
+            connection.execute(update(n).where(n.c.seq == notice.seq).values({**when, "payload": encode(kept)}))
             _note_failure(connection, notice, failed)
 
     def abandon_notice(self, notice: Notice, now: float, failed: SinkRecord) -> None:
         """Record that ``notice`` is not sent any more."""
         with self._write() as connection:
-            connection.execute(update(n).where(n.c.seq == notice.seq).values(done_at=now, refresh=False))
+            connection.execute(update(n).where(n.c.seq == notice.seq).values(done_at=now, refresh_at=0.0))
             _note_failure(connection, notice, replace(failed, abandoned=1))
 
     def hasten_notices(self, notification: str, now: float) -> None:

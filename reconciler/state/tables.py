@@ -377,11 +377,13 @@ class IncidentColumns(TypedColumns):
     notification: Named[str] = Column(String(400), primary_key=True)
     key: Named[str] = Column(String(900), primary_key=True)
     id: Named[str] = Column(String(40))
-    closed_at: Named[float] = Column(Double)
+    ended_at: Named[float] = Column(Double)  # 0 while anything of it may still be reported
     payload: Named[bytes] = Column(LargeBinary)
 
 
-incident = Table("incident", metadata, IncidentColumns, Index("incident_closed", "closed_at"))
+incident = Table(
+    "incident", metadata, IncidentColumns, Index("incident_ended", "ended_at"), Index("incident_id", "id", unique=True)
+)
 
 
 class NoticeColumns(TypedColumns):
@@ -390,9 +392,8 @@ class NoticeColumns(TypedColumns):
     incident: Named[str] = Column(String(40))
     phase: Named[str] = Column(String(10))
     due_at: Named[float] = Column(Double)
-    # A finished message; 0 while it waits. A reported incident that a sink forgets is due again at `due_at` (`refresh`).
-    done_at: Named[float] = Column(Double)
-    refresh: Named[bool] = Column(Boolean)
+    done_at: Named[float] = Column(Double)  # 0 while it waits
+    refresh_at: Named[float] = Column(Double)  # when a sink that forgets is notified again; 0 for never
     payload: Named[bytes] = Column(LargeBinary)
 
 
@@ -403,6 +404,7 @@ notice = Table(
     Index("notice_order", "notification", "done_at", "seq"),
     Index("notice_due", "done_at", "due_at"),
     Index("notice_incident", "incident"),
+    Index("notice_refresh", "refresh_at"),
 )
 
 
@@ -415,12 +417,12 @@ sink = Table("sink", metadata, SinkColumns)
 
 
 class SinkTargetColumns(TypedColumns):
-    notification: Named[str] = Column(String(400), primary_key=True)
     incident: Named[str] = Column(String(40), primary_key=True)
+    notification: Named[str] = Column(String(400))
     payload: Named[bytes] = Column(LargeBinary)
 
 
-sink_target = Table("sink_target", metadata, SinkTargetColumns)
+sink_target = Table("sink_target", metadata, SinkTargetColumns, Index("sink_target_notification", "notification"))
 
 
 class OccurrenceColumns(TypedColumns):

@@ -1,6 +1,6 @@
 """Alertmanager: an alert that is sent again before it expires, and ends with ``endsAt`` (API v2).
 
-Facts: github.com/prometheus/alertmanager, api/v2/openapi.yaml: ``POST /api/v2/alerts`` with a list; equal labels are one alert; an alert
+Facts: Alertmanager's api/v2/openapi.yaml: ``POST /api/v2/alerts`` with a list; equal labels are one alert; an alert
 whose ``endsAt`` has passed is resolved. It keeps alerts in memory, so a restarted one hears of them with the next repetition.
 """
 

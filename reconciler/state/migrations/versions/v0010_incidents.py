@@ -14,10 +14,11 @@ def upgrade() -> None:
         sa.Column("notification", sa.String(400), primary_key=True),
         sa.Column("key", sa.String(900), primary_key=True),
         sa.Column("id", sa.String(40), nullable=False),
-        sa.Column("closed_at", sa.Double(), nullable=False),
+        sa.Column("ended_at", sa.Double(), nullable=False),
         sa.Column("payload", sa.LargeBinary(), nullable=False),
     )
-    op.create_index("incident_closed", "incident", ["closed_at"])
+    op.create_index("incident_ended", "incident", ["ended_at"])
+    op.create_index("incident_id", "incident", ["id"], unique=True)
     op.create_table(
         "notice",
         sa.Column("seq", number, primary_key=True, autoincrement=True),
@@ -26,12 +27,13 @@ def upgrade() -> None:
         sa.Column("phase", sa.String(10), nullable=False),
         sa.Column("due_at", sa.Double(), nullable=False),
         sa.Column("done_at", sa.Double(), nullable=False),
-        sa.Column("refresh", sa.Boolean(), nullable=False),
+        sa.Column("refresh_at", sa.Double(), nullable=False),
         sa.Column("payload", sa.LargeBinary(), nullable=False),
     )
     op.create_index("notice_order", "notice", ["notification", "done_at", "seq"])
     op.create_index("notice_due", "notice", ["done_at", "due_at"])
     op.create_index("notice_incident", "notice", ["incident"])
+    op.create_index("notice_refresh", "notice", ["refresh_at"])
     op.create_table(
         "sink",
         sa.Column("notification", sa.String(400), primary_key=True),
@@ -39,10 +41,11 @@ def upgrade() -> None:
     )
     op.create_table(
         "sink_target",
-        sa.Column("notification", sa.String(400), primary_key=True),
         sa.Column("incident", sa.String(40), primary_key=True),
+        sa.Column("notification", sa.String(400), nullable=False),
         sa.Column("payload", sa.LargeBinary(), nullable=False),
     )
+    op.create_index("sink_target_notification", "sink_target", ["notification"])
     op.create_table(
         "occurrence",
         sa.Column("seq", number, primary_key=True, autoincrement=True),
