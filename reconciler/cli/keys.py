@@ -67,7 +67,7 @@ def signing_key(options: SigningKeyOptions) -> int:
 
 def _notification_key(notification: Resource, keyring: KeyRing, config: Config) -> int:
     """Print the derived key with which the webhook of ``notification`` is signed."""
-    from reconciler.manifests.kinds import NotificationSpec
+    from reconciler.manifests.notification_spec import NotificationSpec
 
     webhook = notification.typed(NotificationSpec).sink.webhook
     if webhook is None or webhook.key is not None:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from reconciler.engine.current import Current
 from reconciler.engine.incidents import IncidentInputs, RevisionState, Route, fold_of, route_of
 from reconciler.engine.revision import ActiveRevision
-from reconciler.engine.signals import Signals, SourceFacts, signals_of
-from reconciler.manifests.kinds import NotificationSpec, StatusSinkSpec
+from reconciler.engine.signals import SignalSet, SourceFacts, signals_of
+from reconciler.manifests.notification_spec import NotificationSpec, StatusSinkSpec
 from reconciler.model.executions import ItemState
 from reconciler.model.incidents import Incident, IncidentChange, IncidentSeverity, Occurrence, Signal, Topic
 from reconciler.model.resources import Kind, ResourceId
@@ -39,7 +39,7 @@ class Announcer:
     def __init__(self, current: Current) -> None:
         self._current = current
         self._of: tuple[object, ...] = ()
-        self._signals = Signals()
+        self._signals = SignalSet()
         self._pending: tuple[object, ...] = ()
         self._applied: tuple[object, ...] | None = None
         self._active: ActiveRevision | None = None
@@ -79,14 +79,14 @@ class Announcer:
         facts = SourceFacts(source.error, bool(source.fetched_at), tuple(active.problems), moment.host)
         of = (statuses, active, source.error, facts.fetched)
         if not routes:
-            self._of, self._signals = (), Signals()
+            self._of, self._signals = (), SignalSet()
         elif len(self._of) != len(of) or any(a is not b for a, b in zip(self._of, of, strict=True)):
             self._signals = await asyncio.to_thread(signals_of, statuses, active.resources, facts)
             self._of = of
         signals = self._signals
         if any(Topic.APPROVAL_NEEDED in route.topics for route in routes):
             waiting = await self._approvals()
-            signals = Signals((*signals.rows, *waiting), signals.silent) if waiting else signals
+            signals = SignalSet((*signals.rows, *waiting), signals.silent) if waiting else signals
         labels = {identity.path: resource.labels for identity, resource in active.resources.items() if resource.labels}
         revision = RevisionState(active.revision if _is_commit(active.revision) else "", self._is_applied(active, moment))
         return IncidentInputs(routes, signals, labels, revision, self._current.context.redactor.redact)

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from reconciler.engine.signals import Signals
-from reconciler.manifests.kinds import NotificationSpec, ResourcesSpec
+from reconciler.engine.signals import SignalSet
+from reconciler.manifests.notification_spec import NotificationSpec, ResourcesSpec
 from reconciler.model.incidents import (
     DEFAULT_TOPICS,
     MEMBERS,
@@ -22,8 +22,8 @@ from reconciler.model.incidents import (
     Incident,
     IncidentChange,
     IncidentSeverity,
+    NoticePhase,
     Occurrence,
-    Phase,
     Signal,
     Topic,
 )
@@ -66,7 +66,7 @@ class IncidentInputs:
     """Everything that the incidents of a moment follow from."""
 
     routes: tuple[Route, ...]
-    signals: Signals
+    signals: SignalSet
     labels: Mapping[str, Mapping[str, str]]
     """Labels by the path of a resource, of those that have any."""
     revision: RevisionState = RevisionState()
@@ -161,7 +161,7 @@ def _incident(route: Route, key: str, group: Sequence[Signal], clean: Callable[[
     )
 
 
-def _is_silent(incident: Incident, signals: Signals) -> bool:
+def _is_silent(incident: Incident, signals: SignalSet) -> bool:
     return incident.key in signals.silent or any(member in signals.silent for member in incident.members)
 
 
@@ -171,13 +171,13 @@ def _present(before: Incident | None, facts: Incident, now: float, *, suspended:
         return _opened(before, facts, now, suspended=suspended)
     if before.flapping and now - before.edges[-1] > FLAPPING_S:
         stable = _with_facts(before, facts, now, flapping=False)
-        return IncidentChange(stable, (Phase.UPDATE,))
+        return IncidentChange(stable, (NoticePhase.UPDATE,))
     if before.digest == facts.digest:
         return None
     changed = _with_facts(before, facts, now)
     if before.flapping:
         return IncidentChange(changed)
-    return IncidentChange(changed, (Phase.UPDATE,), delay_s=SETTLE_S)
+    return IncidentChange(changed, (NoticePhase.UPDATE,), delay_s=SETTLE_S)
 
 
 def _opened(before: Incident | None, facts: Incident, now: float, *, suspended: bool) -> IncidentChange:
@@ -187,9 +187,9 @@ def _opened(before: Incident | None, facts: Incident, now: float, *, suspended: 
         again = dataclasses.replace(_with_facts(before, facts, now, flapping=True), closed_at=0.0, edges=edges[-FLAPPING_EDGES:])
         if before.flapping:
             return IncidentChange(again, suppressed=_FLAPPING)
-        return IncidentChange(again, (Phase.FLAPPING,))
+        return IncidentChange(again, (NoticePhase.FLAPPING,))
     opened = dataclasses.replace(facts, id=incident_id(facts, now), opened_at=now, changed_at=now, edges=edges)
-    return IncidentChange(opened, suppressed=_SILENT) if suspended else IncidentChange(opened, (Phase.START,))
+    return IncidentChange(opened, suppressed=_SILENT) if suspended else IncidentChange(opened, (NoticePhase.START,))
 
 
 def _absent(before: Incident, now: float) -> IncidentChange | None:
@@ -199,9 +199,9 @@ def _absent(before: Incident, now: float) -> IncidentChange | None:
         closed = dataclasses.replace(before, closed_at=now, changed_at=now, edges=edges[-FLAPPING_EDGES:])
         if before.flapping:
             return IncidentChange(closed, suppressed=_FLAPPING)
-        return IncidentChange(closed, (Phase.END,))
+        return IncidentChange(closed, (NoticePhase.END,))
     if before.flapping and now - before.edges[-1] > FLAPPING_S:
-        return IncidentChange(dataclasses.replace(before, flapping=False), (Phase.END,))
+        return IncidentChange(dataclasses.replace(before, flapping=False), (NoticePhase.END,))
     return None
 
 
@@ -262,7 +262,11 @@ def _of_occurrence(
     if before is not None:  # the same occurrence was stored twice
         return None
     instant = dataclasses.replace(facts, id=incident_id(facts, occurrence.at), opened_at=now, closed_at=now, changed_at=now)
-    return IncidentChange(instant, suppressed=_SILENT) if route.suspended else IncidentChange(instant, (Phase.START, Phase.END))
+    return (
+        IncidentChange(instant, suppressed=_SILENT)
+        if route.suspended
+        else IncidentChange(instant, (NoticePhase.START, NoticePhase.END))
+    )
 
 
 # -- the state of a revision ------------------------------------------------------------------------------------------
@@ -298,7 +302,7 @@ def _of_revision(route: Route, inputs: IncidentInputs, before: Incident | None, 
     yield (
         IncidentChange(changed, suppressed=_SILENT)
         if route.suspended
-        else IncidentChange(changed, (Phase.START if first else Phase.UPDATE,))
+        else IncidentChange(changed, (NoticePhase.START if first else NoticePhase.UPDATE,))
     )
 
 

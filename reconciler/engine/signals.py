@@ -1,6 +1,6 @@
 """What the statuses say that people may want to know: one signal for each abnormal condition, with the cause that it shares. Pure.
 
-Signals of one cause have one key. Resources behind one dead credential, one unreachable provider or one missing Secret are one cause;
+SignalSet of one cause have one key. Resources behind one dead credential, one unreachable provider or one missing Secret are one cause;
 so are all blocked changes, all drift and all equal errors of one Integration.
 """
 
@@ -28,7 +28,7 @@ MANIFESTS_KEY = "manifests"
 
 
 @dataclass(frozen=True, slots=True)
-class Signals:
+class SignalSet:
     """All signals of one moment."""
 
     rows: tuple[Signal, ...] = ()
@@ -48,7 +48,7 @@ class SourceFacts:
 
 def signals_of(
     statuses: Mapping[ResourceId, ResourceStatus], resources: Mapping[ResourceId, Resource], source: SourceFacts
-) -> Signals:
+) -> SignalSet:
     """Return the signals of all statuses and of the source."""
     causes = _Causes(statuses, resources)
     rows: list[Signal] = []
@@ -62,7 +62,7 @@ def signals_of(
     rows += _of_source(source)
     if source.error is None and not source.fetched:
         silent |= {_source_key(source), MANIFESTS_KEY}
-    return Signals(tuple(rows), frozenset(silent))
+    return SignalSet(tuple(rows), frozenset(silent))
 
 
 class _Causes:
@@ -208,4 +208,4 @@ def _signal(  # noqa: PLR0917  called in this module only
     return Signal(topics, identity.path, key[:900], severity, title, condition.reason, condition.message[:TEXT])
 
 
-__all__ = ["MANIFESTS_KEY", "SOURCE_KEY", "Signals", "SourceFacts", "signals_of"]
+__all__ = ["MANIFESTS_KEY", "SOURCE_KEY", "SignalSet", "SourceFacts", "signals_of"]

@@ -46,7 +46,7 @@ class IncidentSeverity(enum.StrEnum):
         return list(IncidentSeverity).index(self)
 
 
-class Phase(enum.StrEnum):
+class NoticePhase(enum.StrEnum):
     """What a message reports of an incident."""
 
     START = "start"
@@ -62,7 +62,7 @@ class Phase(enum.StrEnum):
 class Signal:
     """One condition of one resource that an incident may consist of.
 
-    Signals with the same ``key`` have one cause and are one incident. ``topics``: what it counts as; a Notification uses the first
+    SignalSet with the same ``key`` have one cause and are one incident. ``topics``: what it counts as; a Notification uses the first
     that its ``spec.on`` names.
     """
 
@@ -135,7 +135,7 @@ class Notice:
     """A message that waits in the outbox. ``seq`` orders the messages of all sinks."""
 
     seq: int
-    phase: Phase
+    phase: NoticePhase
     incident: Incident
     version: int = 1
     """Raised when a newer update replaces it before it was sent."""
@@ -155,7 +155,7 @@ class IncidentChange:
     """The result of comparing an incident with the present signals."""
 
     incident: Incident
-    phases: tuple[Phase, ...] = ()
+    phases: tuple[NoticePhase, ...] = ()
     """Messages to send."""
     delay_s: float = 0.0
     """How long the messages wait for further changes."""
@@ -193,8 +193,8 @@ __all__ = [
     "IncidentChange",
     "IncidentSeverity",
     "Notice",
+    "NoticePhase",
     "Occurrence",
-    "Phase",
     "Signal",
     "SinkRecord",
     "Topic",

@@ -7,21 +7,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reconciler.model.incidents import TEXT, Incident, IncidentSeverity, Notice, Phase, Topic, shown
+from reconciler.model.incidents import TEXT, Incident, IncidentSeverity, Notice, NoticePhase, Topic, shown
 from reconciler.model.printable import plain
 from reconciler.model.resources import ResourceId
 from reconciler.model.times import iso
 
 INSTANT = frozenset({Topic.REPAIRED, Topic.STAGE_FINISHED})
 """Topics whose incidents end as they start: their first message is the only one that people read."""
-_PREFIX = {Phase.END: "Over: ", Phase.FLAPPING: "Flapping: ", Phase.TEST: "Test: "}
+_PREFIX = {NoticePhase.END: "Over: ", NoticePhase.FLAPPING: "Flapping: ", NoticePhase.TEST: "Test: "}
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
     """What to say. ``lines``: (label, value)."""
 
-    phase: Phase
+    phase: NoticePhase
     incident: Incident
     headline: str
     lines: tuple[tuple[str, str], ...]
@@ -60,9 +60,9 @@ def message_of(notice: Notice) -> Message:
     incident, phase = notice.incident, notice.phase
     headline = _PREFIX.get(phase, "") + incident.title
     text = incident.message
-    if phase is Phase.FLAPPING:
+    if phase is NoticePhase.FLAPPING:
         text = f"It started and ended several times within ten minutes. Further changes are reported when it is stable. {text}"
-    version = f".{notice.version}" if phase is Phase.UPDATE else ""
+    version = f".{notice.version}" if phase is NoticePhase.UPDATE else ""
     return Message(
         phase=phase,
         incident=incident,
@@ -76,7 +76,7 @@ def message_of(notice: Notice) -> Message:
     )
 
 
-def _lines(incident: Incident, phase: Phase) -> list[tuple[str, str]]:
+def _lines(incident: Incident, phase: NoticePhase) -> list[tuple[str, str]]:
     lines = [("Severity", incident.severity.value), ("Topic", incident.topic.value)]
     if incident.members:
         names = ", ".join(shown(path) for path in incident.members)
@@ -84,8 +84,8 @@ def _lines(incident: Incident, phase: Phase) -> list[tuple[str, str]]:
         lines.append(("Resources" if incident.count > 1 else "Resource", names + (f" and {more} more" if more > 0 else "")))
     if incident.reason and incident.reason != incident.topic.value:
         lines.append(("Reason", incident.reason))
-    lines.append(("Since" if phase is not Phase.END else "From", iso(incident.opened_at)))
-    if phase is Phase.END and incident.closed_at:
+    lines.append(("Since" if phase is not NoticePhase.END else "From", iso(incident.opened_at)))
+    if phase is NoticePhase.END and incident.closed_at:
         lines.append(("To", iso(incident.closed_at)))
     return lines
 
@@ -106,7 +106,7 @@ def test_notice(notification: ResourceId, by: str, now: float) -> Notice:
         closed_at=now,
         changed_at=now,
     )
-    return Notice(0, Phase.TEST, incident)
+    return Notice(0, NoticePhase.TEST, incident)
 
 
 __all__ = ["INSTANT", "Message", "message_of", "test_notice"]

@@ -8,7 +8,7 @@ from reconciler.drivers.base import Connection
 from reconciler.drivers.builtin.urls import PROVIDER, origin_of, path_of
 from reconciler.drivers.http.transport import tls_context
 from reconciler.engine.current import Current
-from reconciler.manifests.kinds import NotificationSpec, SinkSpec, StatusSinkSpec
+from reconciler.manifests.notification_spec import NotificationSpec, SinkSpec, StatusSinkSpec
 from reconciler.model.errors import (
     AddressRefused,
     Declined,

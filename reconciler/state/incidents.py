@@ -13,12 +13,12 @@ from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import delete, func, insert, select, update
 
 from reconciler.model.codec import decode, encode
-from reconciler.model.incidents import Incident, IncidentChange, Notice, Occurrence, Phase, SinkRecord
-from reconciler.state import tables
+from reconciler.model.incidents import Incident, IncidentChange, Notice, NoticePhase, Occurrence, SinkRecord
+from reconciler.state import incident_tables, tables
 from reconciler.state.database import Database, chunks, drop_some, upsert
 from reconciler.state.leases import lock_name
 
-i, n, k = tables.incident, tables.notice, tables.sink
+i, n, k = incident_tables.incident, incident_tables.notice, incident_tables.sink
 OCCURRENCES = 500
 """Occurrences that one transaction turns into incidents."""
 LONGEST_OUTBOX = 500
@@ -46,7 +46,7 @@ class IncidentStore(Database):
     def has_occurrences(self) -> bool:
         """Whether occurrences wait for `update_incidents`."""
         with self._read() as connection:
-            return connection.execute(select(tables.occurrence.c.seq).limit(1)).first() is not None
+            return connection.execute(select(incident_tables.occurrence.c.seq).limit(1)).first() is not None
 
     def add_occurrences(self, occurrences: Sequence[Occurrence]) -> None:
         """Store occurrences."""
@@ -79,7 +79,7 @@ class IncidentStore(Database):
             gone = 0
             for part in chunks(old):
                 gone += connection.execute(delete(n).where(n.c.incident.in_(part), n.c.done_at > 0)).rowcount
-                connection.execute(delete(tables.sink_target).where(tables.sink_target.c.incident.in_(part)))
+                connection.execute(delete(incident_tables.sink_target).where(incident_tables.sink_target.c.incident.in_(part)))
                 waiting = select(n.c.seq).where(n.c.incident == i.c.id).exists()
                 gone += connection.execute(delete(i).where(i.c.id.in_(part), ~waiting)).rowcount
             # Messages of an incident whose row a newer one of the same cause has replaced.
@@ -90,7 +90,7 @@ class IncidentStore(Database):
 def insert_occurrences(connection: SqlConnection, occurrences: Sequence[Occurrence]) -> None:
     """Store occurrences within the caller's transaction."""
     if occurrences:
-        connection.execute(insert(tables.occurrence), [{"payload": encode(each)} for each in occurrences])
+        connection.execute(insert(incident_tables.occurrence), [{"payload": encode(each)} for each in occurrences])
 
 
 def apply_incidents(connection: SqlConnection, change: IncidentUpdate, now: float) -> bool:
@@ -98,7 +98,7 @@ def apply_incidents(connection: SqlConnection, change: IncidentUpdate, now: floa
     lock_name(connection, "incidents")
     if change.seen_mark is not None and statuses_mark_in(connection) != change.seen_mark:
         return False
-    occurrence = tables.occurrence
+    occurrence = incident_tables.occurrence
     rows = connection.execute(select(occurrence.c.seq, occurrence.c.payload).order_by(occurrence.c.seq).limit(OCCURRENCES)).all()
     stored = _present_incidents(connection, now)
     _drop_undeclared(connection, {path for path, _ in stored}, change.notifications)
@@ -127,7 +127,7 @@ def _drop_undeclared(connection: SqlConnection, stored: set[str], declared: Coll
     """A removed Notification sends nothing more: its sink is not known any longer."""
     recorded = set(connection.execute(select(k.c.notification)).scalars())
     for part in chunks(sorted((stored | recorded) - set(declared))):
-        for table in (i, n, k, tables.sink_target):
+        for table in (i, n, k, incident_tables.sink_target):
             connection.execute(delete(table).where(table.c.notification.in_(part)))
 
 
@@ -143,10 +143,10 @@ def _store(connection: SqlConnection, change: IncidentChange, now: float) -> Non
     upsert(connection, i, [row])
     suppressed = change.suppressed
     for phase in change.phases:
-        if phase is Phase.START and _is_full(connection, incident.notification):
+        if phase is NoticePhase.START and _is_full(connection, incident.notification):
             suppressed = "the outbox is full"
             continue
-        if phase is not Phase.START and not _started(connection, incident):
+        if phase is not NoticePhase.START and not _started(connection, incident):
             suppressed = suppressed or "its start was not reported"
             continue
         _enqueue(connection, incident, phase, now + change.delay_s)
@@ -161,13 +161,13 @@ def _is_full(connection: SqlConnection, notification: str) -> bool:
 
 
 def _started(connection: SqlConnection, incident: Incident) -> bool:
-    query = select(n.c.seq).where(n.c.incident == incident.id, n.c.phase == Phase.START.value).limit(1)
+    query = select(n.c.seq).where(n.c.incident == incident.id, n.c.phase == NoticePhase.START.value).limit(1)
     return connection.execute(query).first() is not None
 
 
-def _enqueue(connection: SqlConnection, incident: Incident, phase: Phase, due_at: float) -> None:
+def _enqueue(connection: SqlConnection, incident: Incident, phase: NoticePhase, due_at: float) -> None:
     """Add a message. An update that still waits is replaced: only the newest facts are worth reporting."""
-    if phase is Phase.UPDATE:
+    if phase is NoticePhase.UPDATE:
         waiting = (n.c.incident == incident.id) & (n.c.phase == phase.value) & (n.c.done_at == 0)
         row = connection.execute(select(n.c.seq, n.c.payload).where(waiting).limit(1)).first()
         if row is not None:

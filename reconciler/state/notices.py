@@ -9,12 +9,12 @@ from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import select, update
 
 from reconciler.model.codec import decode, encode
-from reconciler.model.incidents import Notice, Phase, SinkRecord
-from reconciler.state import tables
+from reconciler.model.incidents import Notice, NoticePhase, SinkRecord
+from reconciler.state import incident_tables
 from reconciler.state.database import Database, upsert
 from reconciler.state.incidents import record_of, save_record
 
-n, t = tables.notice, tables.sink_target
+n, t = incident_tables.notice, incident_tables.sink_target
 
 
 class NoticeStore(Database):
@@ -79,7 +79,7 @@ class NoticeStore(Database):
                 values = {"payload": encode(replace(stored, attempted_at=0.0, failures=0, failed_at=0.0))}
             elif not notice.refresh:
                 connection.execute(update(n).where(n.c.incident == incident.id).values(refresh_at=0.0))
-            if again_at and stored.version == notice.version and notice.phase is not Phase.END:
+            if again_at and stored.version == notice.version and notice.phase is not NoticePhase.END:
                 kept = replace(stored, refresh=True, failures=0, failed_at=0.0, attempted_at=0.0)
                 values |= {"refresh_at": again_at, "payload": encode(kept)}
             connection.execute(update(n).where(n.c.seq == notice.seq).values(values))

@@ -25,7 +25,7 @@ NOT_A_PROVIDER = re.compile(
     r"asyncio\.Semaphore"  # a class of the standard library
     r"|https://(?:git-lfs\.)?github\.com/(?:spec|google)/\S*"  # addresses of specifications
     r"|BuddyIntegration"  # the kind, where a text of the documentation names it
-    r"|github[_-]?app\b|github_?commit_?status",  # fields and values of manifests
+    r"|github[_-]?app\b|github[-_]?commit[-_]?status",  # fields and values of manifests
     re.IGNORECASE,
 )
 ONLY_CHECKED = {"gitlab", "spinnaker"}

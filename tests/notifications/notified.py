@@ -12,7 +12,7 @@ from reconciler.model.codec import decode
 from reconciler.model.incidents import Notice
 from reconciler.model.resources import Kind, ResourceId
 from reconciler.model.status import Condition, ConditionType
-from reconciler.state import tables
+from reconciler.state import incident_tables
 from tests.flow.inside import Inside
 
 PREFIX = "RECONCILER_SECRET_"
@@ -61,7 +61,7 @@ class Notified:
         await self.within.working.outbox.settle(20)
 
     def notices(self, *, waiting: bool = False) -> list[Notice]:
-        n = tables.notice
+        n = incident_tables.notice
         query = select(n.c.payload).where(n.c.done_at == 0 if waiting else n.c.seq > 0).order_by(n.c.seq)
         with self.store._read() as connection:
             return [decode(Notice, payload) for payload in connection.execute(query).scalars()]

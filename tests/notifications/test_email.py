@@ -15,9 +15,9 @@ import trustme
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
 
-from reconciler.manifests.kinds import EmailSpec, SmtpSpec
+from reconciler.manifests.notification_spec import EmailSpec, SmtpSpec
 from reconciler.model.errors import AuthFailed, Declined, ProviderUnavailable, ReconcilerError, TLSFailed
-from reconciler.model.incidents import Incident, IncidentSeverity, Notice, Phase, Topic
+from reconciler.model.incidents import Incident, IncidentSeverity, Notice, NoticePhase, Topic
 from reconciler.model.secrets import SecretValue
 from reconciler.notifications.message import Message, message_of
 from reconciler.notifications.sinks.email import Mail
@@ -99,10 +99,10 @@ def server(running: MailServer) -> MailServer:
     return running
 
 
-def message(phase: Phase, title: str = "Secret/one cannot be read", text: str = "RC4010: not set") -> Message:
+def message(phase: NoticePhase, title: str = "Secret/one cannot be read", text: str = "RC4010: not set") -> Message:
     incident = Incident(
         "inc-1", "Notification/default/ops", "k", Topic.SYNC_FAILED, IncidentSeverity.ERROR, title, "SecretUnavailable", text,
-        members=("Secret/default/one",), opened_at=1_700_000_000, changed_at=1_700_000_060, closed_at=60.0 if phase is Phase.END else 0,
+        members=("Secret/default/one",), opened_at=1_700_000_000, changed_at=1_700_000_060, closed_at=60.0 if phase is NoticePhase.END else 0,
     )  # fmt: skip
     return message_of(Notice(7, phase, incident))
 
@@ -110,8 +110,8 @@ def message(phase: Phase, title: str = "Secret/one cannot be read", text: str = 
 @pytest.mark.parametrize("tls", ["starttls", "implicit", "none"])
 async def test_start_and_end_are_one_thread(server: MailServer, tls: str) -> None:
     mail = server.mail(tls)
-    await mail.send(message(Phase.START), {})
-    await mail.send(message(Phase.END), {})
+    await mail.send(message(NoticePhase.START), {})
+    await mail.send(message(NoticePhase.END), {})
     start, end = server.box.mails
     assert start["Message-ID"] == "<inc-1@example.com>"
     assert end["References"] == end["In-Reply-To"] == start["Message-ID"]
@@ -126,12 +126,12 @@ async def test_start_and_end_are_one_thread(server: MailServer, tls: str) -> Non
 async def test_a_repeated_attempt_has_the_same_message_id(server: MailServer) -> None:
     mail = server.mail("none")
     for _ in range(2):
-        await mail.send(message(Phase.END), {})
+        await mail.send(message(NoticePhase.END), {})
     assert len({each["Message-ID"] for each in server.box.mails}) == 1
 
 
 async def test_text_from_outside_is_neither_header_nor_html(server: MailServer) -> None:
-    await server.mail("none").send(message(Phase.START, HOSTILE, HOSTILE), {})
+    await server.mail("none").send(message(NoticePhase.START, HOSTILE, HOSTILE), {})
     [mail] = server.box.mails
     assert mail["Bcc"] is None
     page = mail.get_body(("html",)).get_content()  # type: ignore[union-attr]
@@ -143,7 +143,7 @@ async def test_text_from_outside_is_neither_header_nor_html(server: MailServer) 
 
 async def test_a_wrong_password_is_a_refused_credential_and_is_not_shown(server: MailServer) -> None:
     with pytest.raises(AuthFailed) as raised:
-        await server.mail(password="wrong-password-here").send(message(Phase.START), {})
+        await server.mail(password="wrong-password-here").send(message(NoticePhase.START), {})
     assert "wrong-password" not in raised.value.message
     assert raised.value.code == "RC8102"
 
@@ -151,7 +151,7 @@ async def test_a_wrong_password_is_a_refused_credential_and_is_not_shown(server:
 async def test_a_certificate_of_a_stranger_is_refused_before_the_password_leaves(server: MailServer) -> None:
     for tls in ("implicit", "starttls"):
         with pytest.raises((TLSFailed, ProviderUnavailable)):
-            await server.mail(tls, trusted=ssl.create_default_context()).send(message(Phase.START), {})
+            await server.mail(tls, trusted=ssl.create_default_context()).send(message(NoticePhase.START), {})
     assert server.box.mails == []
 
 
@@ -160,7 +160,7 @@ async def test_a_server_without_starttls_gets_no_password(server: MailServer) ->
     smtp = SmtpSpec(host="127.0.0.1", port=server.controllers["none"].port, tls="starttls", user=USER)
     spec = EmailSpec(smtp=smtp, sender=mail.spec.sender, to=mail.spec.to)
     with pytest.raises(Declined):
-        await Mail(spec, SecretValue(PASSWORD), server.trusted, ("127.0.0.1",), "team-a").send(message(Phase.START), {})
+        await Mail(spec, SecretValue(PASSWORD), server.trusted, ("127.0.0.1",), "team-a").send(message(NoticePhase.START), {})
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ async def test_a_server_without_starttls_gets_no_password(server: MailServer) ->
 async def test_answers_of_the_server_are_typed(server: MailServer, answer: str, kind: type[ReconcilerError]) -> None:
     server.box.answer = answer
     with pytest.raises(kind) as raised:
-        await server.mail("none").send(message(Phase.START), {})
+        await server.mail("none").send(message(NoticePhase.START), {})
     assert answer[4:] in raised.value.message
 
 
@@ -177,7 +177,7 @@ async def test_an_address_that_is_not_allowed_is_not_connected_to(server: MailSe
     allowed = server.mail("none")
     refused = Mail(allowed.spec, None, allowed.tls, (), "team-a")
     with pytest.raises(ReconcilerError) as raised:
-        await refused.send(message(Phase.START), {})
+        await refused.send(message(NoticePhase.START), {})
     assert raised.value.code == "RC5023"
     assert server.box.mails == []
 
@@ -187,4 +187,4 @@ async def test_nothing_listens(server: MailServer) -> None:
         smtp=SmtpSpec(host="127.0.0.1", port=_free_port(), tls="none"), sender="d@example.com", to=("a@example.com",)
     )
     with pytest.raises(ProviderUnavailable):
-        await Mail(spec, None, server.trusted, ("127.0.0.1",), "team-a").send(message(Phase.START), {})
+        await Mail(spec, None, server.trusted, ("127.0.0.1",), "team-a").send(message(NoticePhase.START), {})

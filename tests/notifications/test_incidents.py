@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 import pytest
 
 from reconciler.engine.incidents import FLAPPING_S, IncidentInputs, RevisionState, Route, fold_of
-from reconciler.engine.signals import Signals, SourceFacts, signals_of
-from reconciler.manifests.kinds import ResourcesSpec
+from reconciler.engine.signals import SignalSet, SourceFacts, signals_of
+from reconciler.manifests.notification_spec import ResourcesSpec
 from reconciler.model.errors import SourceError
 from reconciler.model.incidents import (
     DEFAULT_TOPICS,
@@ -17,8 +17,8 @@ from reconciler.model.incidents import (
     Incident,
     IncidentChange,
     IncidentSeverity,
+    NoticePhase,
     Occurrence,
-    Phase,
     Topic,
 )
 from reconciler.model.resources import Kind, Location, Resource, ResourceId
@@ -51,7 +51,7 @@ def status(identity: ResourceId, *, attempts: int = 5, **conditions: tuple[Condi
     return ResourceStatus(identity, Location("a.yaml"), conditions=tuple(rows), attempts=attempts)
 
 
-def signals(*rows: tuple[Resource, ResourceStatus], facts: SourceFacts = READ) -> Signals:
+def signals(*rows: tuple[Resource, ResourceStatus], facts: SourceFacts = READ) -> SignalSet:
     return signals_of({s.id: s for _, s in rows}, {r.id: r for r, _ in rows}, facts)
 
 
@@ -63,7 +63,7 @@ class Ledger:
         self.suppressed: list[str] = []
 
     def see(
-        self, now: float, found: Signals, occurrences: Iterable[Occurrence] = (), revision: RevisionState = NO_REVISION
+        self, now: float, found: SignalSet, occurrences: Iterable[Occurrence] = (), revision: RevisionState = NO_REVISION
     ) -> list[tuple[str, str]]:
         """Return (key, phase) of each message that follows."""
         inputs = IncidentInputs((self.route,), found, {}, revision)
@@ -82,11 +82,11 @@ class Ledger:
         return incident
 
 
-def drift(name: str = "a") -> Signals:
+def drift(name: str = "a") -> SignalSet:
     return signals(integration(), source(name, Drifted=(T, "DriftDetected")))
 
 
-def quiet() -> Signals:
+def quiet() -> SignalSet:
     return signals(integration(), source("a"))
 
 
@@ -245,9 +245,9 @@ def test_topics_and_the_least_severity_decide_and_the_own_state_is_left_out() ->
 def test_an_incident_whose_severity_falls_below_the_least_is_over() -> None:
     ledger = Ledger(Route(OPS, frozenset(DEFAULT_TOPICS), IncidentSeverity.ERROR))
     key = "x"
-    grave = Signals((dataclasses.replace(drift().rows[0], key=key, severity=IncidentSeverity.ERROR),))
+    grave = SignalSet((dataclasses.replace(drift().rows[0], key=key, severity=IncidentSeverity.ERROR),))
     assert [phase for _, phase in ledger.see(0, grave)] == ["start"]
-    light = Signals((dataclasses.replace(drift().rows[0], key=key),))
+    light = SignalSet((dataclasses.replace(drift().rows[0], key=key),))
     assert [phase for _, phase in ledger.see(1, light)] == ["end"]
 
 
@@ -286,4 +286,4 @@ def test_a_revision_is_pending_then_ends_as_its_sync_does() -> None:
     ledger.see(9, failing, revision=RevisionState(two, applied=True))
     states.append((ledger.only.message[-1], ledger.only.reason))
     assert states == [("1", "pending"), ("1", "success"), ("2", "pending"), ("2", "failure")]
-    assert Phase.END.value not in [phase for _, phase in ledger.see(10, quiet(), revision=RevisionState(two, applied=True))]
+    assert NoticePhase.END.value not in [phase for _, phase in ledger.see(10, quiet(), revision=RevisionState(two, applied=True))]

@@ -10,10 +10,19 @@ import pytest
 from sqlalchemy import select
 
 from reconciler.model.codec import decode
-from reconciler.model.incidents import Incident, IncidentChange, IncidentSeverity, Notice, Occurrence, Phase, SinkRecord, Topic
+from reconciler.model.incidents import (
+    Incident,
+    IncidentChange,
+    IncidentSeverity,
+    Notice,
+    NoticePhase,
+    Occurrence,
+    SinkRecord,
+    Topic,
+)
 from reconciler.model.resources import Location
 from reconciler.model.status import ResourceStatus
-from reconciler.state import Store, tables
+from reconciler.state import Store, incident_tables
 from reconciler.state.incidents import LONGEST_OUTBOX, IncidentUpdate
 from tests.state.samples import SOURCE
 
@@ -26,29 +35,33 @@ def update(*changes: IncidentChange, mark: str | None = None) -> IncidentUpdate:
     return IncidentUpdate(lambda *_: changes, {OPS}, mark)
 
 
-def started(store: Store, incident: Incident = INCIDENT, *phases: Phase) -> None:
-    assert store.update_incidents(update(IncidentChange(incident, phases or (Phase.START,))))
+def started(store: Store, incident: Incident = INCIDENT, *phases: NoticePhase) -> None:
+    assert store.update_incidents(update(IncidentChange(incident, phases or (NoticePhase.START,))))
 
 
 def waiting(store: Store) -> list[Notice]:
     with store._read() as connection:
-        query = select(tables.notice.c.payload).where(tables.notice.c.done_at == 0).order_by(tables.notice.c.seq)
+        query = (
+            select(incident_tables.notice.c.payload)
+            .where(incident_tables.notice.c.done_at == 0)
+            .order_by(incident_tables.notice.c.seq)
+        )
         return [decode(Notice, payload) for payload in connection.execute(query).scalars()]
 
 
 def test_messages_are_sent_in_order_and_a_target_serves_the_later_ones(store: Store) -> None:
     started(store)
-    started(store, INCIDENT, Phase.END)
+    started(store, INCIDENT, NoticePhase.END)
     now = store.now() + 1
     assert store.due_sinks(now, 9) == [OPS]
     first = store.due_notice(OPS, now)
     assert first is not None
-    assert first.phase is Phase.START
+    assert first.phase is NoticePhase.START
     store.note_attempt(first, 2.0)
     store.end_notice(first, 3.0, target={"ts": "7"})
     second = store.due_notice(OPS, now)
     assert second is not None
-    assert (second.phase, second.target, second.attempted_at) == (Phase.END, {"ts": "7"}, 0.0)
+    assert (second.phase, second.target, second.attempted_at) == (NoticePhase.END, {"ts": "7"}, 0.0)
     store.end_notice(second, 4.0)
     assert store.due_notice(OPS, now) is None
     assert store.sink_records()[OPS].sent == 2
@@ -56,7 +69,7 @@ def test_messages_are_sent_in_order_and_a_target_serves_the_later_ones(store: St
 
 def test_a_failed_message_blocks_the_later_ones_until_it_is_due(store: Store) -> None:
     started(store)
-    started(store, INCIDENT, Phase.END)
+    started(store, INCIDENT, NoticePhase.END)
     now = store.now() + 1
     notice = store.due_notice(OPS, now)
     assert notice is not None
@@ -66,7 +79,7 @@ def test_a_failed_message_blocks_the_later_ones_until_it_is_due(store: Store) ->
     assert store.next_due() == now + 60 or store.next_due() is not None
     again = store.due_notice(OPS, now + 61)
     assert again is not None
-    assert (again.phase, again.failures, again.failed_at) == (Phase.START, 1, 5.0)
+    assert (again.phase, again.failures, again.failed_at) == (NoticePhase.START, 1, 5.0)
     store.hasten_notices(OPS, now)
     assert store.due_sinks(now, 9) == [OPS]
 
@@ -101,12 +114,12 @@ def test_updates_that_wait_are_one_and_one_that_comes_while_it_is_sent_is_sent_t
     assert first is not None
     store.end_notice(first, now)
     for count in (2, 3):
-        started(store, dataclasses.replace(INCIDENT, count=count), Phase.UPDATE)
+        started(store, dataclasses.replace(INCIDENT, count=count), NoticePhase.UPDATE)
     [notice] = waiting(store)
     assert (notice.incident.count, notice.version) == (3, 2)
     sending = store.due_notice(OPS, now)
     assert sending is not None
-    started(store, dataclasses.replace(INCIDENT, count=4), Phase.UPDATE)
+    started(store, dataclasses.replace(INCIDENT, count=4), NoticePhase.UPDATE)
     store.end_notice(sending, now)
     [notice] = waiting(store)
     assert notice.incident.count == 4
@@ -114,26 +127,26 @@ def test_updates_that_wait_are_one_and_one_that_comes_while_it_is_sent_is_sent_t
 
 def test_an_incident_whose_start_was_not_stored_has_no_end(store: Store) -> None:
     assert store.update_incidents(update(IncidentChange(INCIDENT, suppressed="the Notification is suspended")))
-    assert store.update_incidents(update(IncidentChange(dataclasses.replace(INCIDENT, closed_at=2.0), (Phase.END,))))
+    assert store.update_incidents(update(IncidentChange(dataclasses.replace(INCIDENT, closed_at=2.0), (NoticePhase.END,))))
     assert waiting(store) == []
     assert store.sink_records()[OPS].suppressed == 2
 
 
 def test_the_outbox_is_bounded_and_ends_are_always_stored(store: Store) -> None:
     incidents = [dataclasses.replace(INCIDENT, id=f"inc-{n}", key=f"k{n}") for n in range(LONGEST_OUTBOX + 5)]
-    assert store.update_incidents(update(*[IncidentChange(each, (Phase.START,)) for each in incidents]))
+    assert store.update_incidents(update(*[IncidentChange(each, (NoticePhase.START,)) for each in incidents]))
     assert len(waiting(store)) == LONGEST_OUTBOX
     assert store.sink_records()[OPS].suppressed == 5
-    started(store, dataclasses.replace(incidents[0], closed_at=2.0), Phase.END)
+    started(store, dataclasses.replace(incidents[0], closed_at=2.0), NoticePhase.END)
     assert len(waiting(store)) == LONGEST_OUTBOX + 1
 
 
 def test_statuses_that_a_peer_changed_meanwhile_change_no_incident(store: Store) -> None:
     mark = store.save_statuses([ResourceStatus(SOURCE, Location("a"))])
     store.save_statuses([ResourceStatus(SOURCE, Location("b"))])  # a peer
-    assert not store.update_incidents(update(IncidentChange(INCIDENT, (Phase.START,)), mark=mark))
+    assert not store.update_incidents(update(IncidentChange(INCIDENT, (NoticePhase.START,)), mark=mark))
     assert waiting(store) == []
-    assert store.update_incidents(update(IncidentChange(INCIDENT, (Phase.START,)), mark=store.statuses_mark()))
+    assert store.update_incidents(update(IncidentChange(INCIDENT, (NoticePhase.START,)), mark=store.statuses_mark()))
 
 
 def test_a_status_and_its_incident_are_one_commit(store: Store) -> None:
@@ -174,23 +187,23 @@ def test_a_notification_that_is_gone_leaves_nothing(store: Store) -> None:
 def test_retention_drops_ended_incidents_with_their_messages_and_keeps_those_that_last(store: Store) -> None:
     started(store)
     ended = dataclasses.replace(INCIDENT, id="inc-2", key="k2", closed_at=2.0)
-    started(store, ended, Phase.START, Phase.END)
+    started(store, ended, NoticePhase.START, NoticePhase.END)
     now = store.now() + 1
     while (notice := store.due_notice(OPS, now)) is not None:
         store.end_notice(notice, 3.0, target={"ts": "1"})
     while store.prune_incidents(100.0, 10):
         pass
     with store._read() as connection:
-        assert list(connection.execute(select(tables.incident.c.id)).scalars()) == ["inc-1"]
-        assert set(connection.execute(select(tables.notice.c.incident)).scalars()) == {"inc-1"}
-        assert list(connection.execute(select(tables.sink_target.c.incident)).scalars()) == ["inc-1"]
+        assert list(connection.execute(select(incident_tables.incident.c.id)).scalars()) == ["inc-1"]
+        assert set(connection.execute(select(incident_tables.notice.c.incident)).scalars()) == {"inc-1"}
+        assert list(connection.execute(select(incident_tables.sink_target.c.incident)).scalars()) == ["inc-1"]
 
 
 def test_processes_that_see_one_edge_at_once_store_it_once(store: Store) -> None:
     """Each compares with what is stored, under a lock."""
 
     def fold(stored: Mapping[tuple[str, str], Incident], _: object, now: float) -> list[IncidentChange]:
-        return [] if stored else [IncidentChange(dataclasses.replace(INCIDENT, opened_at=now), (Phase.START,))]
+        return [] if stored else [IncidentChange(dataclasses.replace(INCIDENT, opened_at=now), (NoticePhase.START,))]
 
     threads = [threading.Thread(target=lambda: store.update_incidents(IncidentUpdate(fold, {OPS}))) for _ in range(4)]
     for thread in threads:
@@ -217,7 +230,7 @@ def test_a_reported_incident_is_due_again_for_a_sink_that_forgets(store: Store) 
     assert repeated is not None
     store.end_notice(repeated, now + 131, again_at=now + 251)
     assert store.sink_records()[OPS].sent == 1
-    started(store, dataclasses.replace(INCIDENT, closed_at=2.0), Phase.END)
+    started(store, dataclasses.replace(INCIDENT, closed_at=2.0), NoticePhase.END)
     end = store.due_notice(OPS, now + 240)
     assert end is not None
     store.end_notice(end, now + 240)

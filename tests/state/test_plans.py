@@ -17,7 +17,16 @@ from sqlalchemy import event as hooks
 from reconciler.drivers.base import Connection
 from reconciler.model.events import Event, EventState, Origin
 from reconciler.model.executions import Execution, ExecutionState, Result, Vote
-from reconciler.model.incidents import Incident, IncidentChange, IncidentSeverity, Notice, Occurrence, Phase, SinkRecord, Topic
+from reconciler.model.incidents import (
+    Incident,
+    IncidentChange,
+    IncidentSeverity,
+    Notice,
+    NoticePhase,
+    Occurrence,
+    SinkRecord,
+    Topic,
+)
 from reconciler.model.issuer_keys import IssuerKey
 from reconciler.model.objects import IntentState, Scope
 from reconciler.model.records import BudgetState, CredentialAlert, CredentialRefusal, JournalEntry, Outcome, Retry
@@ -56,13 +65,13 @@ WAITING = routing(arrival(5.0, "waits", "")).items[0]
 
 
 INCIDENT = Incident("inc-1", "a", "k", Topic.DRIFT, IncidentSeverity.WARNING, "differs", "DriftDetected", closed_at=1.0)
-NOTICE = Notice(1, Phase.START, INCIDENT)
+NOTICE = Notice(1, NoticePhase.START, INCIDENT)
 OCCURRENCE = Occurrence(Topic.REPAIRED, "", "k", IncidentSeverity.INFO, "repaired")
 
 
 def notified(store: Store) -> None:
     """Store an incident with its messages, and drop those of a Notification that is gone."""
-    phases = (Phase.START, Phase.UPDATE, Phase.UPDATE, Phase.END)
+    phases = (NoticePhase.START, NoticePhase.UPDATE, NoticePhase.UPDATE, NoticePhase.END)
     store.add_occurrences([OCCURRENCE])
     store.update_incidents(IncidentUpdate(lambda *_: [IncidentChange(INCIDENT, phases, suppressed="why")], ["a"], ""))
     store.update_incidents(IncidentUpdate(lambda *_: [], ["b"], ""))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from reconciler.model.incidents import Phase, shown
+from reconciler.model.incidents import NoticePhase, shown
 from reconciler.model.times import iso
 from reconciler.notifications.message import Message
 from reconciler.notifications.sinks.base import HttpEndpoint, Target
@@ -28,7 +28,7 @@ class Alertmanager:
     owner: str
     clock: Callable[[], float]
     name = "alertmanager"
-    phases = frozenset({Phase.START, Phase.UPDATE, Phase.FLAPPING, Phase.END, Phase.TEST})
+    phases = frozenset({NoticePhase.START, NoticePhase.UPDATE, NoticePhase.FLAPPING, NoticePhase.END, NoticePhase.TEST})
     refresh_s = REFRESH_S
 
     async def send(self, message: Message, target: Target) -> Target:
@@ -43,9 +43,11 @@ class Alertmanager:
 def alert_of(message: Message, identity: Target, owner: str, now: float) -> dict[str, Any]:
     """Return the alert. Its labels are its identity, so ``identity`` is topic and severity as they were at the start."""
     incident = message.incident
-    over = message.phase is Phase.END
+    over = message.phase is NoticePhase.END
     ends_at = (
-        max(incident.closed_at, incident.opened_at + 1) if over else now + (30.0 if message.phase is Phase.TEST else EXPIRES_S)
+        max(incident.closed_at, incident.opened_at + 1)
+        if over
+        else now + (30.0 if message.phase is NoticePhase.TEST else EXPIRES_S)
     )
     alert: dict[str, Any] = {
         "labels": {

@@ -9,12 +9,12 @@ from typing import Any, Protocol
 from reconciler.drivers.base import Api, ApiResponse
 from reconciler.drivers.http.errors import is_page
 from reconciler.model.errors import ProviderProtocolError
-from reconciler.model.incidents import Phase
+from reconciler.model.incidents import NoticePhase
 from reconciler.notifications.message import Message
 
 Target = Mapping[str, str]
 """What a sink returned for the first message of an incident: where to edit it."""
-ALL = frozenset(Phase)
+ALL = frozenset(NoticePhase)
 
 
 class Sink(Protocol):
@@ -25,7 +25,7 @@ class Sink(Protocol):
         """Its key in the manifest."""
 
     @property
-    def phases(self) -> frozenset[Phase]:
+    def phases(self) -> frozenset[NoticePhase]:
         """Phases that have a message of their own."""
 
     @property

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from reconciler.drivers.base import Api, Reporter
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.executions import ReportKind, StatusReport
-from reconciler.model.incidents import Phase
+from reconciler.model.incidents import NoticePhase
 from reconciler.notifications.message import Message
 from reconciler.notifications.sinks.base import Target
 
@@ -29,11 +29,11 @@ class CommitStatus:
     repository: str
     context: str
     name: str
-    phases = frozenset({Phase.START, Phase.UPDATE, Phase.TEST})
+    phases = frozenset({NoticePhase.START, NoticePhase.UPDATE, NoticePhase.TEST})
     refresh_s = 0.0
 
     async def send(self, message: Message, target: Target) -> Target:
-        if message.phase is Phase.TEST:  # a status of an arbitrary commit would be read as the result of a sync
+        if message.phase is NoticePhase.TEST:  # a status of an arbitrary commit would be read as the result of a sync
             await self.reporter.commit(self.api, self.repository, "HEAD")
             return {}
         incident = message.incident

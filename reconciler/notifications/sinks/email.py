@@ -16,7 +16,7 @@ from email.policy import SMTP as WIRE
 from email.utils import format_datetime
 
 from reconciler.drivers.http.sockets import connected
-from reconciler.manifests.kinds import EmailSpec
+from reconciler.manifests.notification_spec import EmailSpec
 from reconciler.model.errors import (
     AuthFailed,
     Declined,
@@ -25,7 +25,7 @@ from reconciler.model.errors import (
     ProviderUnavailable,
     TLSFailed,
 )
-from reconciler.model.incidents import Phase
+from reconciler.model.incidents import NoticePhase
 from reconciler.model.secrets import SecretValue
 from reconciler.notifications.message import Message
 from reconciler.notifications.sinks.base import Target
@@ -47,11 +47,11 @@ class Mail:
     allow: tuple[str, ...]
     owner: str
     name = "email"
-    phases = frozenset({Phase.START, Phase.FLAPPING, Phase.END, Phase.TEST})
+    phases = frozenset({NoticePhase.START, NoticePhase.FLAPPING, NoticePhase.END, NoticePhase.TEST})
     refresh_s = 0.0
 
     async def send(self, message: Message, target: Target) -> Target:
-        if message.instant and message.phase is Phase.END:
+        if message.instant and message.phase is NoticePhase.END:
             return {}
         import aiosmtplib  # only a daemon that sends mail needs it
 
@@ -122,8 +122,8 @@ def mail_of(message: Message, spec: EmailSpec, owner: str) -> EmailMessage:
     mail["To"] = [_address(address) for address in spec.to]
     mail["Date"] = format_datetime(dt.datetime.fromtimestamp(incident.changed_at, dt.UTC))
     domain = domain_of(spec.sender)
-    mail["Message-ID"] = f"<{incident.id}@{domain}>" if message.phase is Phase.START else f"<{message.id}@{domain}>"
-    if message.phase not in {Phase.START, Phase.TEST}:
+    mail["Message-ID"] = f"<{incident.id}@{domain}>" if message.phase is NoticePhase.START else f"<{message.id}@{domain}>"
+    if message.phase not in {NoticePhase.START, NoticePhase.TEST}:
         mail["In-Reply-To"] = mail["References"] = f"<{incident.id}@{domain}>"
     mail["Auto-Submitted"] = "auto-generated"
     mail.set_content(message.plain_text + "\n")
@@ -133,7 +133,7 @@ def mail_of(message: Message, spec: EmailSpec, owner: str) -> EmailMessage:
 
 def page_of(message: Message) -> str:
     """Return the HTML form. Every foreign text is escaped; nothing is loaded from elsewhere."""
-    over = message.phase is Phase.END or message.instant
+    over = message.phase is NoticePhase.END or message.instant
     colour = _OVER if over else _COLOURS[message.severity.value]
     rows = "".join(
         f"<tr><td style='padding:2px 12px 2px 0;color:#667'>{html.escape(label)}</td><td>{html.escape(value)}</td></tr>"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reconciler.model.errors import ProviderProtocolError
-from reconciler.model.incidents import Phase
+from reconciler.model.incidents import NoticePhase
 from reconciler.model.secrets import SecretValue
 from reconciler.model.times import iso
 from reconciler.notifications.message import Message
@@ -19,7 +19,7 @@ from reconciler.notifications.sinks.base import HttpEndpoint, Target
 API = "https://events.pagerduty.com"
 HOSTS = ("events.pagerduty.com", "events.eu.pagerduty.com")
 SUMMARY = 1_024
-_ENDS = frozenset({Phase.END})
+_ENDS = frozenset({NoticePhase.END})
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Pagerduty:
     key: SecretValue
     owner: str
     name = "pagerduty"
-    phases = frozenset({Phase.START, Phase.UPDATE, Phase.FLAPPING, Phase.END, Phase.TEST})
+    phases = frozenset({NoticePhase.START, NoticePhase.UPDATE, NoticePhase.FLAPPING, NoticePhase.END, NoticePhase.TEST})
     refresh_s = 0.0
 
     async def send(self, message: Message, target: Target) -> Target:
@@ -40,7 +40,7 @@ class Pagerduty:
             raise ProviderProtocolError(
                 f"PagerDuty answered {response.status} without `status: success`", status=response.status, code="RC8101"
             )
-        if message.phase is Phase.TEST:  # a test must not leave an open alert
+        if message.phase is NoticePhase.TEST:  # a test must not leave an open alert
             await self.endpoint.post({**_head(message, self.key), "event_action": "resolve"})
         return {}
 

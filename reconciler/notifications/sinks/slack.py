@@ -21,7 +21,7 @@ from reconciler.model.errors import (
     RateLimited,
     ValidationFailed,
 )
-from reconciler.model.incidents import IncidentSeverity, Phase
+from reconciler.model.incidents import IncidentSeverity, NoticePhase
 from reconciler.notifications.message import Message
 from reconciler.notifications.sinks.base import HttpEndpoint, Target
 
@@ -61,11 +61,11 @@ class SlackBot:
     token: str
     channel: str
     name = "slack"
-    phases = frozenset({Phase.START, Phase.UPDATE, Phase.FLAPPING, Phase.END, Phase.TEST})
+    phases = frozenset({NoticePhase.START, NoticePhase.UPDATE, NoticePhase.FLAPPING, NoticePhase.END, NoticePhase.TEST})
     refresh_s = 0.0
 
     async def send(self, message: Message, target: Target) -> Target:
-        if message.instant and message.phase is Phase.END:
+        if message.instant and message.phase is NoticePhase.END:
             return {}
         if not target and message.attempted_at:
             target = await self._find(message)
@@ -73,12 +73,12 @@ class SlackBot:
             try:
                 await self._call("chat.update", {"channel": target["channel"], "ts": target["ts"], **self._body(message)})
                 return target
-            except _Refused as refused:
+            except _SlackRefusal as refused:
                 if refused.reason not in _NOT_EDITABLE:
                     raise refused.error from None
         try:
             answer = await self._call("chat.postMessage", {"channel": self.channel, **self._body(message)})
-        except _Refused as refused:
+        except _SlackRefusal as refused:
             raise refused.error from None
         return {"channel": str(answer.get("channel") or self.channel), "ts": str(answer["ts"])}
 
@@ -92,7 +92,7 @@ class SlackBot:
         params = {"channel": self.channel, "oldest": oldest, "include_all_metadata": "true", "limit": SEARCHED}
         try:
             answer = await self._call("conversations.history", params, read=True)
-        except _Refused:
+        except _SlackRefusal:
             return {}
         for row in answer.get("messages") or ():
             if find(row, str, "metadata", "event_payload", "incident") == message.incident.id and isinstance(row.get("ts"), str):
@@ -110,13 +110,13 @@ class SlackBot:
             raise ProviderProtocolError(f"Slack: the answer to {method} has no `ok`", status=response.status, code="RC8101")
         if not answer["ok"]:
             reason = str(answer.get("error") or "unknown")[:60]
-            raise _Refused(reason, _error(method, reason, response.status))
+            raise _SlackRefusal(reason, _error(method, reason, response.status))
         if method == "chat.postMessage" and not isinstance(answer.get("ts"), str):
             raise ProviderProtocolError(f"Slack: the answer to {method} has no `ts`", status=response.status, code="RC8101")
         return answer
 
 
-class _Refused(Exception):
+class _SlackRefusal(Exception):
     """A 200 that says no."""
 
     def __init__(self, reason: str, error: ProviderError) -> None:
@@ -143,11 +143,11 @@ class SlackHook:
 
     endpoint: HttpEndpoint
     name = "slack"
-    phases = frozenset({Phase.START, Phase.FLAPPING, Phase.END, Phase.TEST})
+    phases = frozenset({NoticePhase.START, NoticePhase.FLAPPING, NoticePhase.END, NoticePhase.TEST})
     refresh_s = 0.0
 
     async def send(self, message: Message, target: Target) -> Target:
-        if message.instant and message.phase is Phase.END:
+        if message.instant and message.phase is NoticePhase.END:
             return {}
         response = await self.endpoint.post(body_of(message))
         if response.text.strip() != "ok":
@@ -159,7 +159,7 @@ class SlackHook:
 
 def body_of(message: Message) -> dict[str, Any]:
     """Return text and blocks. Foreign text is in fields of the type ``plain_text``, which has no markup, or escaped."""
-    over = message.phase is Phase.END or message.instant
+    over = message.phase is NoticePhase.END or message.instant
     lines = "\n".join(f"{label}: {value}" for label, value in message.lines)
     blocks: list[dict[str, Any]] = [_section(message.headline)]
     if message.text:

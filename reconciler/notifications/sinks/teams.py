@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from reconciler.model.incidents import IncidentSeverity, Phase
+from reconciler.model.incidents import IncidentSeverity, NoticePhase
 from reconciler.notifications.message import Message
 from reconciler.notifications.sinks.base import HttpEndpoint, Target
 
@@ -39,18 +39,18 @@ class TeamsWorkflow:
 
     endpoint: HttpEndpoint
     name = "teams"
-    phases = frozenset({Phase.START, Phase.FLAPPING, Phase.END, Phase.TEST})
+    phases = frozenset({NoticePhase.START, NoticePhase.FLAPPING, NoticePhase.END, NoticePhase.TEST})
     refresh_s = 0.0
 
     async def send(self, message: Message, target: Target) -> Target:
-        if not (message.instant and message.phase is Phase.END):
+        if not (message.instant and message.phase is NoticePhase.END):
             await self.endpoint.post(card_of(message))
         return {}
 
 
 def card_of(message: Message) -> dict[str, Any]:
     """Return the message that a Workflow posts. Its text blocks know a part of Markdown, so foreign text is escaped."""
-    over = message.phase is Phase.END or message.instant
+    over = message.phase is NoticePhase.END or message.instant
     body: list[dict[str, Any]] = [
         _block(message.headline, weight="bolder", size="medium", color="good" if over else _COLOURS[message.severity])
     ]

@@ -16,14 +16,20 @@ from typing import Any
 import orjson
 
 from reconciler.model.errors import SecretUnavailable
-from reconciler.model.incidents import Phase, shown
+from reconciler.model.incidents import NoticePhase, shown
 from reconciler.model.secrets import SecretValue
 from reconciler.model.times import iso
 from reconciler.notifications.message import Message
 from reconciler.notifications.sinks.base import ALL, HttpEndpoint, Target
 
 PREFIX = "whsec_"
-_TYPES = {Phase.START: "start", Phase.UPDATE: "update", Phase.FLAPPING: "flapping", Phase.END: "end", Phase.TEST: "test"}
+_TYPES = {
+    NoticePhase.START: "start",
+    NoticePhase.UPDATE: "update",
+    NoticePhase.FLAPPING: "flapping",
+    NoticePhase.END: "end",
+    NoticePhase.TEST: "test",
+}
 
 
 @dataclass(frozen=True, slots=True)
