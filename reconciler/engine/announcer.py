@@ -10,6 +10,7 @@ from reconciler.engine.current import Current
 from reconciler.engine.incidents import IncidentInputs, RevisionState, Route, fold_of, route_of
 from reconciler.engine.revision import ActiveRevision
 from reconciler.engine.signals import SignalSet, SourceFacts, signals_of
+from reconciler.manifests.kinds import StageSpec
 from reconciler.manifests.notification_spec import NotificationSpec, StatusSinkSpec
 from reconciler.model.executions import ItemState
 from reconciler.model.incidents import Incident, IncidentChange, IncidentSeverity, Occurrence, Signal, Topic
@@ -45,6 +46,7 @@ class Announcer:
         self._active: ActiveRevision | None = None
         self._active_since = 0.0
         self._flapping = False
+        self._approving: tuple[ActiveRevision, bool] | None = None
         self.on_news: Callable[[], None] = lambda: None
         """Called after incidents were stored."""
 
@@ -84,7 +86,7 @@ class Announcer:
             self._signals = await asyncio.to_thread(signals_of, statuses, active.resources, facts)
             self._of = of
         signals = self._signals
-        if any(Topic.APPROVAL_NEEDED in route.topics for route in routes):
+        if any(Topic.APPROVAL_NEEDED in route.topics for route in routes) and self._approvals_possible(active):
             waiting = await self._approvals()
             signals = SignalSet((*signals.rows, *waiting), signals.silent) if waiting else signals
         labels = {identity.path: resource.labels for identity, resource in active.resources.items() if resource.labels}
@@ -109,6 +111,14 @@ class Announcer:
             self._active, self._active_since = active, self._active_since if same else self._current.context.clock()
         results = self._current.view.results
         return moment.settled and all(result.planned_at >= self._active_since for result in results.values()) and bool(results)
+
+    def _approvals_possible(self, active: ActiveRevision) -> bool:
+        """Whether a stage requires approvals; otherwise the queues are not read."""
+        if self._approving is None or self._approving[0] is not active:
+            stages = [resource for identity, resource in active.resources.items() if identity.kind == Kind.STAGE.value]
+            needed = any(condition.approval is not None for stage in stages for condition in stage.typed(StageSpec).conditions)
+            self._approving = (active, needed)
+        return self._approving[1]
 
     async def _approvals(self) -> list[Signal]:
         """Return a signal for each item that waits for an approval."""

@@ -210,6 +210,7 @@ class Control:
         return next((i for i, r in self._current.view.results.items() if any(o.resource == identity for o in r.recorded)), None)
 
     async def _after(self, identity: ResourceId, integration: ResourceId | None = None) -> None:
+        await self._current.refresh_suspensions()
         integration = integration or self._integration(identity)
         if integration is not None:
             await self._trigger((integration,))

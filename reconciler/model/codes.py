@@ -1270,6 +1270,12 @@ _TABLE = (
         "The Secret does not contain a whole https URL, or it is that of a retired Office 365 connector.",
         "Store the URL of an incoming webhook or of a Workflow, in one line.",
     ),
+    Code(
+        "RC8108",
+        "The sink has no test message",
+        "A commit status shows how the sync of a commit ended, so a test would look like a result.",
+        "Push a commit, and see the condition Delivering of the Notification.",
+    ),
     # 90xx internal errors
     Code(
         "RC9001",

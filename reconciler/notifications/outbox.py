@@ -11,12 +11,12 @@ from reconciler.engine.current import Current
 from reconciler.engine.lease import lease
 from reconciler.engine.revision import ActiveRevision
 from reconciler.failpoints import failpoint
+from reconciler.manifests.notification_spec import NotificationSpec
 from reconciler.model.errors import OutcomeUnknown, ProviderError, ReconcilerError, StateError
 from reconciler.model.incidents import Notice, SinkRecord
 from reconciler.model.resources import Kind, Resource, ResourceId
 from reconciler.notifications.message import message_of
-from reconciler.notifications.senders import SinkFactory, is_final
-from reconciler.notifications.sinks.base import Sink
+from reconciler.notifications.senders import SinkFactory, is_final, sink_name
 from reconciler.wakeup import wait_at_most
 
 LEASE_S = 180.0
@@ -135,7 +135,7 @@ class NotificationOutbox:
 
     async def _send(self, notice: Notice, resource: Resource) -> bool:
         """Send one message. Returns False if it failed: later ones wait for it."""
-        store, sink = self._context.store, None
+        store = self._context.store
         try:
             sink = await self._factory.sink(resource)
             if notice.phase not in sink.phases and not notice.refresh:
@@ -149,12 +149,12 @@ class NotificationOutbox:
         except StateError:
             raise
         except ReconcilerError as error:
-            await self._failed(notice, error, sink)
+            await self._failed(notice, error, resource)
             return False
         except Exception as error:  # one Notification must not stop the others
             self._context.log.exception("notification_failed", notification=notice.incident.notification, code="RC9001", error="")
             defect = ReconcilerError(f"a defect of this program: {type(error).__name__}", code="RC9001")
-            await self._failed(notice, defect, sink)
+            await self._failed(notice, defect, resource)
             return False
         now = await store.now()
         again_at = now + sink.refresh_s if sink.refresh_s and notice.incident.open else 0.0
@@ -166,10 +166,10 @@ class NotificationOutbox:
         self._on_change()
         return True
 
-    async def _failed(self, notice: Notice, error: ReconcilerError, sink: Sink | None) -> None:
+    async def _failed(self, notice: Notice, error: ReconcilerError, resource: Resource) -> None:
         store = self._context.store
         now = await store.now()
-        self._count(sink.name if sink is not None else "unknown", "failed")
+        self._count(sink_name(resource.typed(NotificationSpec).sink), "failed")
         message = self._context.redactor.redact(error.message + (f" ({error.hint})" if error.hint else ""))[:ERROR]
         record = SinkRecord(error=message, code=error.code, failed_at=now)
         first = notice.failed_at or now

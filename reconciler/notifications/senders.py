@@ -24,6 +24,8 @@ from reconciler.notifications.sinks import alertmanager, email, pagerduty, slack
 from reconciler.notifications.sinks.base import HttpEndpoint, Sink
 from reconciler.notifications.sinks.commit_status import CommitStatus, repository_of
 
+SECRET_PATH = 12
+"""Characters from which a path is long enough to hold a credential; a shorter one would be masked in ordinary text too."""
 COMMIT_SINK = StatusSinkSpec
 """The sink that shows the state of a revision."""
 
@@ -103,8 +105,9 @@ class SinkFactory:
             raise ValidationFailed(
                 f"{name}: {error.message}", code="RC8107", hint="The Secret must hold the whole URL."
             ) from None
-        self.current.context.redactor.add(path)
-        self.current.context.redactor.add(path.partition("?")[0])
+        for part in (path, path.partition("?")[0]):
+            if len(part) >= SECRET_PATH:
+                self.current.context.redactor.add(part)
         return await self._endpoint(resource, url, name, hosts)
 
     async def _endpoint(self, resource: Resource, url: str, name: str, hosts: tuple[str, ...] = ()) -> HttpEndpoint:

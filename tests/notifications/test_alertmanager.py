@@ -59,6 +59,7 @@ def alerts(url: str, notification: str) -> list[dict[str, Any]]:
 
 
 async def test_amtool_sees_the_start_and_the_end(notified: Notified, alertmanager: str) -> None:
+    notified.within._clock[0] = 0  # the Alertmanager has the time of day
     notified.secret("one", None)
     notified.notification("amtool", f"alertmanager: {{url: '{alertmanager}'}}")
     await notified.turn()
@@ -74,6 +75,7 @@ async def test_amtool_sees_the_start_and_the_end(notified: Notified, alertmanage
 
 
 async def test_an_alert_is_repeated_before_it_expires_and_not_after_its_end(notified: Notified, alertmanager: str) -> None:
+    notified.within._clock[0] = 0
     notified.secret("one", None)
     notified.notification("again", f"alertmanager: {{url: '{alertmanager}'}}")
     await notified.turn()
@@ -89,6 +91,7 @@ async def test_an_alert_is_repeated_before_it_expires_and_not_after_its_end(noti
     assert len(alerts(alertmanager, "again")) == 2
     notified.set("one", "present-now")
     notified.set("two", "present-now")
+    notified.within._clock[0] = 0
     await notified.look()
     notified.within.later(2 * REFRESH_S)
     await notified.send()

@@ -45,9 +45,7 @@ def alert_of(message: Message, identity: Target, owner: str, now: float) -> dict
     incident = message.incident
     over = message.phase is NoticePhase.END
     ends_at = (
-        max(incident.closed_at, incident.opened_at + 1)
-        if over
-        else now + (30.0 if message.phase is NoticePhase.TEST else EXPIRES_S)
+        max(incident.closed_at, incident.opened_at) if over else now + (30.0 if message.phase is NoticePhase.TEST else EXPIRES_S)
     )
     alert: dict[str, Any] = {
         "labels": {

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from reconciler.drivers.base import Api, Reporter
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.executions import ReportKind, StatusReport
-from reconciler.model.incidents import NoticePhase
+from reconciler.model.incidents import NoticePhase, shown
 from reconciler.notifications.message import Message
 from reconciler.notifications.sinks.base import Target
 
@@ -33,9 +33,12 @@ class CommitStatus:
     refresh_s = 0.0
 
     async def send(self, message: Message, target: Target) -> Target:
-        if message.phase is NoticePhase.TEST:  # a status of an arbitrary commit would be read as the result of a sync
-            await self.reporter.commit(self.api, self.repository, "HEAD")
-            return {}
+        if message.phase is NoticePhase.TEST:
+            raise ReconcilerError(
+                f"{self.name} has no test message: it would be read as the result of a sync",
+                code="RC8108",
+                hint=f"The next commit gets its status; see `reconciler status {shown(message.incident.notification)}`.",
+            )
         incident = message.incident
         marker = incident.id[-12:]
         text = f"{message.headline}"
