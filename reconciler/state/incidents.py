@@ -69,7 +69,7 @@ class IncidentStore(Database):
         """Return the number of messages that wait, by Notification."""
         query = select(n.c.notification, func.count()).where(n.c.done_at == 0).group_by(n.c.notification)
         with self._read() as connection:
-            return dict(connection.execute(query).tuples().all())
+            return dict(connection.execute(query).all())
 
     def prune_incidents(self, before: float, limit: int) -> int:
         """Delete up to ``limit`` messages of incidents that ended before ``before``, or such incidents. Returns how many rows."""

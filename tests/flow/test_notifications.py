@@ -143,16 +143,18 @@ def test_the_commit_of_the_manifests_shows_how_its_sync_ended(tmp_path: Path) ->
         repo = GitRepo(tmp_path / "remotes" / "acme" / "web.git")
         first = repo.commit(files, "first")
         with GitHttpServer(tmp_path / "remotes") as server:
+            world.github.put_state({"repos": {"acme/web": {"branches": {"main": first}}}})
             world.configure(source=server.url("acme/web.git"))
             world.daemon()
 
             def states(sha: str) -> list[tuple[str, str]]:
                 return [(row["context"], row["state"]) for row in world.commit_statuses() if row["sha"] == sha]
 
-            world.wait(lambda: ("ci/manifests", "success") in states(first), "the first commit succeeds")
+            world.wait(lambda: ("ci/manifests", "success") in states(first), "the first commit succeeds", 15)
             broken = "kind: EventSource\nmetadata: {name: x}\nspec: {integration: {name: github}, resource: {type: repository, name: none}}\n"
             second = repo.commit({"d.yaml": broken}, "second")
-            world.wait(lambda: ("ci/manifests", "failure") in states(second), "the second fails")
+            world.github.put_state({"repos": {"acme/web": {"branches": {"main": second}}}})
+            world.wait(lambda: ("ci/manifests", "failure") in states(second), "the second fails", 15)
             assert ("ci/manifests", "failure") not in states(first)
     finally:
         world.close()

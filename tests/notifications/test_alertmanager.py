@@ -86,12 +86,12 @@ async def test_an_alert_is_repeated_before_it_expires_and_not_after_its_end(noti
     assert repeated["endsAt"] > first["endsAt"]
     assert repeated["fingerprint"] == first["fingerprint"]
 
+    notified.within._clock[0] = 0
     notified.secret("two", None)  # a change of another incident does not end the repetition of this one
     await notified.turn()
     assert len(alerts(alertmanager, "again")) == 2
     notified.set("one", "present-now")
     notified.set("two", "present-now")
-    notified.within._clock[0] = 0
     await notified.look()
     notified.within.later(2 * REFRESH_S)
     await notified.send()

@@ -37,9 +37,10 @@ class Processes:
             "RECONCILER_SECRET_KEY": KEY,
             "RECONCILER_MASTER_KEY_FILE": None,
         }
+        self._errors = (folder / "forks.log").open("wb")
         self._forks = subprocess.Popen(
             [sys.executable, "-m", "tests.notifications.doomed"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=(folder / "forks.log").open("wb"), text=True, cwd=ROOT,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True, cwd=ROOT,
             env=self.world.env,
         )  # fmt: skip
         self.log = folder / "forks.log"
@@ -64,9 +65,8 @@ class Processes:
         return code
 
     def close(self) -> None:
-        if self._forks.stdin is not None:
-            self._forks.stdin.close()
-        self._forks.wait(timeout=20)
+        self._forks.communicate(timeout=20)
+        self._errors.close()
         self.world.close()
 
 

@@ -106,7 +106,11 @@ async def test_without_the_right_to_search_a_lost_answer_may_double_but_never_lo
         ({"effect": "malformed"}, "RC5020", "not JSON"),
         ({"status": 200, "body": {"ok": False, "error": "not_in_channel"}}, "RC8103", "/invite @BOT"),
         ({"status": 200, "body": {"ok": False, "error": "token_revoked"}}, "RC8102", "Replace the token"),
-        ({"status": 302, "headers": {"location": "https://evil.example/steal"}}, "RC", "moved"),
+        (
+            {"status": 302, "headers": {"location": "https://evil.example/steal"}},
+            "RC5021",
+            "redirected to another host (evil.example); not followed",
+        ),
         ({"effect": "reset"}, "RC50", ""),
     ],
 )

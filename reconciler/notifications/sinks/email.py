@@ -110,6 +110,8 @@ def _typed(error: Exception, name: str, *, sending: bool) -> ProviderError:
         return ProviderUnavailable(text) if 400 <= error.code < 500 else Declined(text, code="RC8103")
     if sending and isinstance(error, TimeoutError | ConnectionError):
         return OutcomeUnknown(f"{name}: the connection ended before the answer; the outcome is unknown")
+    if type(error) is aiosmtplib.SMTPException:  # a capability that the server lacks, such as STARTTLS
+        return Declined(f"{name}: {str(error)[:200]}", code="RC8103", hint="Check `tls`, `port` and `user`.")
     return ProviderUnavailable(f"{name}: {type(error).__name__}")
 
 

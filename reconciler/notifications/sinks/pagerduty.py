@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from reconciler.model.errors import ProviderProtocolError
+from reconciler.drivers.wire import find
+from reconciler.model.errors import ProviderProtocolError, ValidationFailed
 from reconciler.model.incidents import NoticePhase
 from reconciler.model.secrets import SecretValue
 from reconciler.model.times import iso
@@ -34,7 +35,16 @@ class Pagerduty:
     refresh_s = 0.0
 
     async def send(self, message: Message, target: Target) -> Target:
-        response = await self.endpoint.post(event_of(message, self.key, self.owner))
+        try:
+            response = await self.endpoint.post(event_of(message, self.key, self.owner))
+        except ValidationFailed as error:
+            reasons = "; ".join(find(error.body, list[str], "errors") or ())[:200]
+            raise ValidationFailed(
+                f"PagerDuty refused the event: {reasons or error.message}",
+                status=error.status,
+                request=error.request,
+                code="RC8103",
+            ) from None
         answer = response.json()
         if not isinstance(answer, dict) or answer.get("status") != "success":
             raise ProviderProtocolError(
