@@ -33,6 +33,9 @@ KNOWN = (
     "execution-after-finish",
     "report-before-send",
     "report-after-send",
+    "notice-before-send",
+    "notice-after-send",
+    "notice-after-record",
 )
 """Every name in the code; a test fails when one is missing here or has no case."""
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Install the Debian packages that the tests require: git, an SSH server, PostgreSQL; with the argument "node" those of tests/node.
+# Install the Debian packages that the tests require: git, an SSH server, PostgreSQL, Alertmanager with amtool; with the argument "node" those of tests/node.
 # Without root, print their names.
 set -eu
 missing=""
@@ -11,12 +11,13 @@ command -v git >/dev/null 2>&1 || missing="$missing git"
 command -v ssh-keygen >/dev/null 2>&1 || missing="$missing openssh-client"
 command -v openssl >/dev/null 2>&1 || missing="$missing openssl"
 [ -x /usr/sbin/sshd ] || missing="$missing openssh-server"
+command -v prometheus-alertmanager >/dev/null 2>&1 || missing="$missing prometheus-alertmanager"
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
 fi
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
   echo "installing:$missing"
-  # The package must not start a server: the tests start their own on a free port.
+  # No package may start a server: the tests start their own on a free port.
   mkdir -p /etc/postgresql-common
   [ -e /etc/postgresql-common/createcluster.conf ] || echo "create_main_cluster = false" > /etc/postgresql-common/createcluster.conf
   apt-get update -qq

@@ -80,6 +80,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "reconciler app status",
         "reconciler app status Integration/github -o json",
     ),
+    "notify": ("reconciler notify test ops", "reconciler notify test ops@payments"),
     "orphans": ("reconciler orphans", "reconciler orphans --delete"),
     "ping": ("reconciler ping EventSource/payments",),
     "credentials": ("reconciler credentials", "reconciler credentials --until 90d -o json"),

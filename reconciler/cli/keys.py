@@ -44,6 +44,8 @@ def signing_key(options: SigningKeyOptions) -> int:
         store.close()
     if identity in stored and identity.kind == Kind.INTEGRATION.value:
         return _app_key(resource_from_json(stored[identity]), keyring, config, previous=options.previous)
+    if identity in stored and identity.kind == Kind.NOTIFICATION.value:
+        return _notification_key(resource_from_json(stored[identity]), keyring, config)
     if identity not in stored or identity.kind != Kind.EVENT_SOURCE.value:
         sources = [str(each) for each in stored if each.kind == Kind.EVENT_SOURCE.value]
         hint = did_you_mean(str(identity), sources, "See `reconciler status EventSource`.")
@@ -61,6 +63,21 @@ def signing_key(options: SigningKeyOptions) -> int:
     url = f"{config.server.public_url.rstrip('/')}/hooks/{config.owner}/{uid}?key={keyring.key_id}"
     say(f"{identity}, rotation {rotation}; send events to {url}")
     out(value.reveal())
+    return EXIT_OK
+
+
+def _notification_key(notification: Resource, keyring: KeyRing, config: Config) -> int:
+    """Print the derived key with which the webhook of ``notification`` is signed."""
+    from reconciler.manifests.notification_spec import NotificationSpec
+
+    webhook = notification.typed(NotificationSpec).sink.webhook
+    if webhook is None or webhook.key is not None:
+        raise UsageError(
+            f"{notification.id} has no derived signing key",
+            hint="Only the sink `webhook` without `key` has one; see its manifest.",
+        )
+    say(f"{notification.id}; verify requests to {webhook.url} with it")
+    out(keyring.standard_webhooks_secret(config.owner, notification.id.uid(config.owner), 0).reveal())
     return EXIT_OK
 
 

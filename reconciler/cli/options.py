@@ -185,6 +185,11 @@ class SigningKeyOptions(ResourceOptions):
     previous: bool
 
 
+class NotifyOptions(VerbOptions):
+    action: str
+    name: str
+
+
 class RotateOptions(VerbOptions):
     resource: str | None
     all: bool

@@ -394,7 +394,7 @@ VERBS: tuple[Verb, ...] = (
         "signing-key",
         "keys",
         options.SigningKeyOptions,
-        "print the signing key of a source, or of the webhook of an Integration's App",
+        "print the signing key of a source, of the webhook of an Integration's App, or of a Notification's webhook",
         (_RESOURCE, _arg("--previous", action="store_true", help="print the key before the last rotation")),
     ),
     Verb(
@@ -465,6 +465,16 @@ VERBS: tuple[Verb, ...] = (
             _arg("--timeout", type=seconds, default=900.0, metavar="SECONDS", help="create: how long to wait (default: 900)"),
             _arg("--exit-code", action="store_true", help="status: exit 2 if something is missing"),
             *_LISTING,
+        ),
+    ),
+    Verb(
+        "notify",
+        "notify",
+        options.NotifyOptions,
+        "send a test message through a Notification, to check its sink and credential",
+        (
+            _arg("action", choices=("test",), help="what to do"),
+            _arg("name", metavar="NAME[@CANVAS]", help="the Notification"),
         ),
     ),
     Verb(

@@ -23,8 +23,11 @@ from reconciler.engine.queue import WorkQueue
 from reconciler.log import get_logger
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.exit_codes import EXIT_ERROR, EXIT_INVALID, EXIT_OK, EXIT_PARTIAL
+from reconciler.notifications.outbox import NotificationOutbox
 
 DRAIN_S = 25
+OUTBOX_S = 30.0
+"""How long a single pass waits for its messages to be sent; the next process sends the others."""
 Reload = Callable[[], Config]
 """Reads the configuration again. Raises `ReconcilerError` if it is invalid."""
 
@@ -41,7 +44,9 @@ async def run_once(config: Config) -> int:
     """Run one full pass (sync, plan, apply), write the status file and return the exit code."""
     async with open_session(config, Options(actor=daemon_actor())) as session:
         info = statusfile.DaemonInfo(__version__, os.getpid(), time.time(), "once")
+        outbox = NotificationOutbox(session.engine.current, holder=session.engine.holder or SINGLE)
         outcome = await full_pass(session.engine, wait_settle=True)
+        await outbox.settle(OUTBOX_S)
         await _publisher(session).publish(info)
         return exit_code(outcome)
 
@@ -96,7 +101,8 @@ class Daemon:
                 beat=lambda name, limit_s: loop.beats.beat(name, time.monotonic(), limit_s),
                 touch=loop.touch,
             )
-            session.engine.read_event_status = pipeline.event_status.read
+            session.engine.read_event_status = pipeline.read_status
+            session.engine.announcer.on_news = pipeline.outbox.wake
             loop.more = {**pipeline.loops(), **_peer_loops(session, queue)}
             status = Status(lambda: publisher.encoded(self._info()), publisher.row)
             async with contextlib.AsyncExitStack() as stack:

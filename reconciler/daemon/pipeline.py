@@ -17,6 +17,7 @@ from reconciler.engine.evaluator import Evaluator
 from reconciler.engine.grants import go_on
 from reconciler.engine.lease import Lease
 from reconciler.engine.queue import WorkQueue
+from reconciler.engine.view import EventStatus
 from reconciler.events.app_intake import AppIntake
 from reconciler.events.app_recovery import AppRecovery
 from reconciler.events.commands import Commands
@@ -29,6 +30,8 @@ from reconciler.events.schedules import ScheduleSource
 from reconciler.events.status import EventStatusReader
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.resources import ResourceId
+from reconciler.notifications.delivery import with_deliveries
+from reconciler.notifications.outbox import NotificationOutbox
 from reconciler.stages.exclusion import guard_of
 from reconciler.stages.executors import ExecutorResolver
 from reconciler.stages.logs import LogReader
@@ -93,6 +96,12 @@ class EventPipeline:
         self.schedules = ScheduleSource(current, on_event=self.dispatcher.wake, beat=lambda: beat("schedules", 60.0))
         self.recovery = Recovery(current, self.intake, AppRecovery(current, self.apps), holder=holder)
         self.logs = LogReader(current, executors)
+        self.outbox = NotificationOutbox(
+            current,
+            holder=holder,
+            on_change=lambda: touch(statuses=True),
+            beat=lambda: beat("outbox", 60.0),
+        )
         self.event_status = EventStatusReader(current, self.intake, self.apps, self.recovery, executors)
         self.pushing = OutputReceiver(current, executors)
         self.commands = Commands(current, self.recovery, self.apps, wake_events=self.dispatcher.wake, wake_stages=self._queued)
@@ -119,6 +128,11 @@ class EventPipeline:
         self.dispatcher.wake()
         self._touch()
 
+    async def read_status(self, before: EventStatus | None) -> EventStatus:
+        """Return the status of events, stages and notifications; see `EventStatusReader.read`."""
+        status = await self.event_status.read(before)
+        return await with_deliveries(self._current, status) if before is None else status
+
     def loops(self) -> Mapping[str, Callable[[], Awaitable[Any]]]:
         """Return the loops to run, by name."""
         return {
@@ -127,11 +141,13 @@ class EventPipeline:
             "schedules": self.schedules.run,
             "sweep": self._sweeping,
             "intake": self._saving,
+            "outbox": self.outbox.run,
         }
 
     def drain(self) -> None:
         """Start nothing new. Runs at providers continue, and the next process follows them."""
         self.stages.drain()
+        self.outbox.drain()
 
     def close(self) -> None:
         """End the worker process."""

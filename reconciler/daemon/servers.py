@@ -61,6 +61,7 @@ def _metrics(session: Session, pipeline: EventPipeline) -> Metrics:
     session.engine.on_slice = metrics.observe_slice
     pipeline.runner.on_end = metrics.observe_execution
     metrics.watch_deliveries(pipeline.intake.counts)
+    metrics.watch_notifications(pipeline.outbox.counts)
     return metrics
 
 

@@ -15,7 +15,6 @@ from reconciler.model.plan import Action, Change, ChangeClass, Disposition
 from reconciler.model.resources import Kind, Resource
 from reconciler.model.status import ConditionStatus
 
-_NOT_RUN = {Kind.NOTIFICATION.value: "Validated in full; sending notifications is not part of this version yet."}
 _EVENT_KINDS = frozenset({Kind.STAGE.value, Kind.CONNECTION_GROUP.value})
 _WAITS_FOR_A_HUMAN = frozenset({"Conflict", "Refused", "Contended", "PermissionDenied", "TLSFailed"})
 _LOCAL_SOURCES = frozenset({"webhook", "manual"})
@@ -49,8 +48,8 @@ def findings_of(share: Share, result: ReconcileResult | None, facts: Facts) -> C
         if resource.id in facts.live.kept
         else None
     )
-    if kind in _NOT_RUN:
-        return ConditionInputs(stalled=invalid or ConditionCause("NotImplemented", _NOT_RUN[kind]))
+    if kind == Kind.NOTIFICATION.value:
+        return _notification_findings(resource, facts, invalid)
     if kind in _EVENT_KINDS:
         return _event_findings(resource, facts, invalid)
     if kind == Kind.SECRET.value:
@@ -88,6 +87,18 @@ def _event_findings(resource: Resource, facts: Facts, invalid: ConditionCause | 
         ready=ConditionCause("Valid", f"{what} when an event arrives"),
         stalled=facts.outside.stalled.get(resource.id) or invalid,
         suspended=ConditionCause("Suspended", suspended) if suspended else None,
+    )
+
+
+def _notification_findings(resource: Resource, facts: Facts, invalid: ConditionCause | None) -> ConditionInputs:
+    """A notification owns no remote object: it is ready when its Secrets can be read, and Delivering shows whether messages arrive."""
+    missing = next((facts.secrets[reference] for reference in resource.references if reference in facts.secrets), None)
+    suspended = facts.outside.suspended.get(resource.id)
+    return ConditionInputs(
+        ready=ConditionCause("Valid", f"sends messages to {next(iter(resource.spec['sink']))}"),
+        stalled=_finding(missing) if missing is not None else invalid,
+        suspended=ConditionCause("Suspended", suspended) if suspended else None,
+        delivering=facts.outside.delivering.get(resource.id),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from reconciler.engine.compile import integration_of
 from reconciler.engine.controller import Controller
+from reconciler.engine.current import Current
 from reconciler.engine.operations import adopt
 from reconciler.manifests.nearest import Guesses
 from reconciler.model.errors import ConfigError, ReconcilerError, UsageError
@@ -30,6 +31,11 @@ class Control:
         self._controller = controller
         self._current = controller.current
         self._trigger = trigger
+
+    @property
+    def current(self) -> Current:
+        """The active revision, secrets and clients of this process."""
+        return self._current
 
     async def alive(self, request: Mapping[str, Any], peer: str) -> Mapping[str, Any]:
         """Return the active revision, which shows that the daemon is alive."""
@@ -209,6 +215,7 @@ class Control:
         return next((i for i, r in self._current.view.results.items() if any(o.resource == identity for o in r.recorded)), None)
 
     async def _after(self, identity: ResourceId, integration: ResourceId | None = None) -> None:
+        await self._current.refresh_suspensions()
         integration = integration or self._integration(identity)
         if integration is not None:
             await self._trigger((integration,))

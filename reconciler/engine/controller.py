@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import random
+import socket
 from collections.abc import Awaitable, Callable, Iterable
 
+from reconciler.engine.announcer import Announcer
 from reconciler.engine.apply import Step
 from reconciler.engine.backoff import Schedule, digest_of_change, next_try, outlived
-from reconciler.engine.compile import integration_of, secrets_of
+from reconciler.engine.compile import integration_of
 from reconciler.engine.context import Context
 from reconciler.engine.credentials import Alerts, dependents_of
 from reconciler.engine.current import Current
+from reconciler.engine.due_times import next_reconcile_at
 from reconciler.engine.journal import TimedResult, log_steps, log_summary, notes_of
 from reconciler.engine.lease import TTL_S, Lease, lease
+from reconciler.engine.occurrences import repairs_of
 from reconciler.engine.reconcile import (
     Prepared,
     ReconcileContext,
@@ -28,16 +31,14 @@ from reconciler.engine.reconcile import (
 from reconciler.engine.revision import activate_revision, load_revision, merge, restore
 from reconciler.engine.status_manager import StatusManager
 from reconciler.engine.view import Busy, EventStatus
-from reconciler.model.errors import ProviderError, ReconcilerError, RetryKind, SecretUnavailable, SourceError, StateError
+from reconciler.model.errors import ReconcilerError, SourceError, StateError
 from reconciler.model.plan import Change, Disposition, PlanSet
 from reconciler.model.records import Retry
 from reconciler.model.resources import Desired, Kind, ResourceId
 from reconciler.planning.approval import Approval
-from reconciler.planning.removal import out_of_reach
 from reconciler.source.base import Source
 from reconciler.state.claims import Claim
 
-JITTER = 0.05
 SINGLE = "single"
 """Name of the only process on SQLite."""
 MAX_LOGGED = 100
@@ -298,7 +299,7 @@ class Controller:
         await self.refresh_outside(whole=True)
         await self._statuses.compute(among_peers=bool(self.holder))
         if not self._read_only:
-            await self._statuses.save()
+            await self._statuses.save(settled=self._all_settled(), host=self._host)
             if self._all_settled():
                 self.current.source.applied = self.current.active.revision
                 await self.deps.store.set_meta("revision.applied", self.current.active.revision)
@@ -309,6 +310,18 @@ class Controller:
         """Read the status of events and stages. ``whole``: including the parts that change only between passes."""
         if self.read_event_status is not None:
             self.current.view.outside = await self.read_event_status(None if whole else self.current.view.outside)
+        if not whole and not self._read_only:
+            await self._statuses.announce(settled=self._all_settled(), host=self._host)
+
+    @property
+    def announcer(self) -> Announcer:
+        """Compares incidents with the statuses."""
+        return self._statuses.announcer
+
+    @property
+    def _host(self) -> str:
+        """Name of this host among those that read the source; empty if there is no other process."""
+        return socket.gethostname() if self.holder else ""
 
     def _all_settled(self) -> bool:
         return bool(self.current.view.results or self.current.active.resources) and all(
@@ -349,8 +362,10 @@ class Controller:
         )
         await Alerts(self.deps).note(result)
         self.current.view.results[result.integration] = result
-        self.current.view.next_at[result.integration] = self._next_at(result, retries, now)
+        self.current.view.next_at[result.integration] = next_reconcile_at(self.current, result, retries, now)
         await self._store_due_time(result.integration, claim)
+        if repaired := repairs_of(result, now):
+            await self.deps.store.add_occurrences(repaired)
         notes = notes_of(result, self.current.active, self.current.view.next_at[result.integration], now)
         if notes:
             await self.deps.store.journal(notes)
@@ -358,36 +373,6 @@ class Controller:
         done = result.integration not in self.current.active.resources and not result.recorded and result.error is None
         if done and not await self.deps.store.recorded(result.integration):  # otherwise another Integration takes them over
             await self.deps.store.drop_connection(result.integration)
-
-    def _next_at(self, result: ReconcileResult, retries: Iterable[Retry], now: float) -> float:
-        """Return when the integration is reconciled next: after the interval with jitter, or earlier if a change waits for a time."""
-        resource = self.current.active.resources.get(result.integration)
-        intervals = [
-            r.lifecycle.interval_s
-            for r in self.current.active.resources.values()
-            if integration_of(r) == result.integration and r.lifecycle.interval_s
-        ]
-        if resource is not None and resource.lifecycle.interval_s:
-            intervals.append(resource.lifecycle.interval_s)
-        interval = min(intervals) if intervals else self.deps.config.reconcile.interval
-        regular = now + interval * random.uniform(1 - JITTER, 1)  # noqa: S311 - spreads load; never beyond the interval
-        due_in_s = self.current.secrets.due_in_s(secrets_of(result.integration, self.current.active.resources))
-        due = self.deps.clock() + due_in_s
-        times = [max(regular, due) if due_in_s <= interval else regular]  # not shortly before a store may be asked again
-        times += [due] if isinstance(result.error, SecretUnavailable) and due_in_s else []
-        times += [retry.next_at for retry in retries if not retry.terminal]
-        if result.plan is not None:
-            times += [c.retry_at for c in result.plan.changes if c.retry_at is not None]
-        if result.report.skipped and not retries:
-            times.append(now + self.deps.config.reconcile.retry_min)
-        times += [now + 1.0] if any(getattr(e, "unknown_outcome", False) for e in result.report.failed.values()) else []
-        for error in result.scope_errors.values():
-            at = error.retry_at if isinstance(error, ProviderError) else None
-            if at is not None:
-                times.append(max(at, now + self.deps.config.reconcile.retry_min))
-            elif getattr(error, "retry", None) is RetryKind.BACKOFF and not out_of_reach(error):
-                times.append(now + min(interval, self.deps.config.reconcile.retry_max) / 4)
-        return max(min(times), now + 0.2)
 
     def log_summary(self) -> None:
         """Log a summary of the slices since the last one, and when the next is due."""

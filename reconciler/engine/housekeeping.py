@@ -101,6 +101,7 @@ class Housekeeping:
         store, retention = self._deps.store, self._deps.config.retention
         now = await store.now()
         rows = await _all(lambda: store.prune_history(now - retention.history, BATCH))
+        rows += await _all(lambda: store.prune_incidents(now - retention.history, BATCH))
         rows += await _all(lambda: store.prune_events(now - retention.inbox, BATCH))
         rows += await _all(lambda: store.prune_executions(now - retention.history, BATCH))
         await store.checkpoint()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
+from reconciler.engine.announcer import Announcer, IncidentMoment
 from reconciler.engine.conditions import same_but_times
 from reconciler.engine.current import Current
 from reconciler.engine.revision import ActiveRevision
@@ -30,6 +31,7 @@ class StatusManager:
         self._stored_mark: str | None = None
         self._generations: Mapping[ResourceId, int] = {}
         self._generations_of: ActiveRevision | None = None
+        self.announcer = Announcer(current)
 
     async def load(self) -> None:
         """Read the statuses from the state if any process has stored others since this one read or stored them."""
@@ -47,14 +49,35 @@ class StatusManager:
         view.statuses = await asyncio.to_thread(statuses, facts, view.statuses, generations, now)
         view.passed_at = self._context.clock()
 
-    async def save(self) -> None:
-        """Store the statuses that changed, in parts, so that a delivery does not wait for all of them."""
+    async def save(self, *, settled: bool, host: str) -> None:
+        """Store the statuses that changed, in parts, so that a delivery does not wait for all of them.
+
+        The first part is stored together with the incidents of all. ``settled``, ``host``: see `IncidentMoment`.
+        """
         statuses = self._current.view.statuses
         changed, gone = await asyncio.to_thread(changed_statuses, self._stored, statuses)
+        if not changed and not gone:
+            await self.announce(settled=settled, host=host)
+            return
+        incidents = await self.announcer.update(statuses, self._moment(settled=settled, host=host))
         for start in range(0, max(len(changed), len(gone)), STATUSES_AT_ONCE):
             part = slice(start, start + STATUSES_AT_ONCE)
-            self._stored_mark = await self._context.store.save_statuses(changed[part], gone=gone[part])
+            self._stored_mark = await self._context.store.save_statuses(changed[part], gone=gone[part], incidents=incidents)
+            incidents = None
         self._stored = statuses
+        if host:  # a peer may have stored other statuses meanwhile: only `announce` knows that the incidents were stored
+            await self.announce(settled=settled, host=host)
+        else:
+            self.announcer.stored()
+
+    async def announce(self, *, settled: bool, host: str) -> None:
+        """Store what changed of the incidents since the statuses were stored: new occurrences, or a state that is stable again."""
+        incidents = await self.announcer.update(self._current.view.statuses, self._moment(settled=settled, host=host))
+        if incidents is not None and await self._context.store.update_incidents(incidents):
+            self.announcer.stored()
+
+    def _moment(self, *, settled: bool, host: str) -> IncidentMoment:
+        return IncidentMoment(settled, host, self._stored_mark if host else None)
 
     async def check_secrets(self) -> None:
         """Read the value of every Secret: what is missing is also shown on the Secret itself."""

@@ -25,7 +25,8 @@ from reconciler.model.times import iso
 from reconciler.stages.executors import ExecutorResolver
 from reconciler.stages.views import stage_view
 
-_EVENT_KINDS = frozenset({Kind.STAGE.value, Kind.CONNECTION_GROUP.value, Kind.EVENT_SOURCE.value})
+_EVENT_KINDS = frozenset({Kind.STAGE.value, Kind.CONNECTION_GROUP.value, Kind.EVENT_SOURCE.value, Kind.NOTIFICATION.value})
+"""Kinds whose suspension is no part of a reconciliation."""
 STAGES_AT_ONCE = 100
 
 

@@ -86,6 +86,7 @@ def called_urls(kind: str, spec: JsonMap) -> Iterator[tuple[str, str]]:
         "/spec/vault/address": at(spec, "vault", "address"),
         "/spec/executor/spec/url": at(inner, "url"),
         "/spec/executor/spec/poll/url": at(inner, "poll", "url"),
+        **{f"/spec/sink/{sink}/url": at(spec, "sink", sink, "url") for sink in as_map(spec.get("sink"))},
     }
     for pointer, url in urls.items():
         if isinstance(url, str) and _TEMPLATE not in "".join(url.split("/", 3)[:3]):

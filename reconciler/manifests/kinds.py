@@ -13,8 +13,8 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from reconciler.drivers.specs import OBJECT_KINDS
+from reconciler.manifests.notification_spec import NotificationSpec
 from reconciler.manifests.secret_spec import SecretSpec
-from reconciler.model.resources import Kind
 from reconciler.model.specs import ConnectionSpec, Credential, FilterSpec, Reference, SecretSource, Spec
 
 WeekDay: TypeAlias = Literal["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
@@ -325,65 +325,6 @@ class ConnectionGroupSpec(Spec, frozen=True):
     timeout: float | None = None
     description: str | None = None
     timeout_behavior: Literal["none", "drop", "emit"] = "none"
-
-
-class ResourcesSpec(Spec, frozen=True):
-    kinds: tuple[Kind, ...] = ()
-    names: tuple[str, ...] = ()
-    canvases: tuple[str, ...] = ()
-    labels: Mapping[str, str] = {}
-
-
-class SlackSpec(Spec, frozen=True):
-    url: Credential
-    channel: str | None = None
-
-
-class SinkWebhookSpec(Spec, frozen=True):
-    url: str
-    secret: Credential | None = None
-
-
-class StatusSinkSpec(Spec, frozen=True):
-    integration: Reference
-    context: str = "reconciler"
-
-
-class EmailSpec(Spec, frozen=True):
-    to: tuple[str, ...]
-    sender: str = msgspec.field(name="from")
-    server: str
-    username: str | None = None
-    password: Credential | None = None
-
-
-class SinkSpec(Spec, frozen=True):
-    slack: SlackSpec | None = None
-    webhook: SinkWebhookSpec | None = None
-    github_commit_status: StatusSinkSpec | None = None
-    email: EmailSpec | None = None
-
-
-class NotificationSpec(Spec, frozen=True):
-    on: tuple[
-        Literal[
-            "sync-failed",
-            "manifest-invalid",
-            "drift-found",
-            "drift-repaired",
-            "credential-expiring",
-            "credential-invalid",
-            "plan-blocked",
-            "resource-stalled",
-            "delivery-failing",
-            "stage-finished",
-            "stage-failed",
-            "approval-waiting",
-        ],
-        ...,
-    ]
-    sink: SinkSpec
-    resources: ResourcesSpec | None = None
 
 
 KINDS: Mapping[str, type[Spec]] = {

@@ -1231,6 +1231,51 @@ _TABLE = (
         "The first delivery counts; the second got status 409. If you do not know the cause, rotate the key of the source "
         "(`reconciler rotate`).",
     ),
+    # 81xx notifications
+    Code(
+        "RC8101",
+        "A sink gave an unexpected answer",
+        "The service behind a Notification answered with a success that it does not give: an HTML page, or JSON without the fields of "
+        "its API. A proxy or a login page may have answered in its place.",
+        "Check the URL of the sink. The message is sent again; `reconciler notify test NAME` shows the present answer.",
+    ),
+    Code(
+        "RC8102",
+        "A sink refused the credential",
+        "The token or password of a Notification is wrong, or was revoked.",
+        "Replace the value in the Secret. Waiting messages are sent then.",
+    ),
+    Code(
+        "RC8103",
+        "A sink refused the message",
+        "The service does not accept the channel, the recipient or the content.",
+        "Follow the reason in the message, for example invite the bot to the channel, then run `reconciler notify test NAME`. A message "
+        "whose content is refused three times is abandoned, so that it does not block later ones.",
+    ),
+    Code(
+        "RC8104",
+        "The signing key of a webhook is invalid",
+        "The key of the sink `webhook` is not `whsec_` with 24 to 64 bytes in Base64.",
+        "Store the output of `echo whsec_$(openssl rand -base64 32)` in the Secret, or leave out `key` to use a derived one.",
+    ),
+    Code(
+        "RC8106",
+        "The source is not a repository at a code host",
+        "The sink `github-commit-status` writes to the repository of the manifests, and `source.url` is a folder.",
+        "Set `source.url` to the URL of the repository, or use another sink.",
+    ),
+    Code(
+        "RC8107",
+        "The URL of a sink cannot be used",
+        "The Secret does not contain a whole https URL, or it is that of a retired Office 365 connector.",
+        "Store the URL of an incoming webhook or of a Workflow, in one line.",
+    ),
+    Code(
+        "RC8108",
+        "The sink has no test message",
+        "A commit status shows how the sync of a commit ended, so a test would look like a result.",
+        "Push a commit, and see the condition Delivering of the Notification.",
+    ),
     # 90xx internal errors
     Code(
         "RC9001",

@@ -228,6 +228,13 @@ class ApprovedPlan(JsonView, frozen=True):
     integration: str
 
 
+class NotifiedSink(JsonView, frozen=True):
+    """``sink``: its key in the manifest."""
+
+    notification: str
+    sink: str
+
+
 class Cancelled(JsonView, frozen=True):
     """``item`` for an item that was discarded, ``execution`` for an execution that is being cancelled."""
 

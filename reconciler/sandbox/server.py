@@ -33,6 +33,8 @@ PROVIDERS: Mapping[str, str] = {
     "google": "reconciler.sandbox.google.app:Google",
     "aws": "reconciler.sandbox.aws.app:Aws",
     "spinnaker": "reconciler.sandbox.spinnaker.app:Spinnaker",
+    "slack": "reconciler.sandbox.slack.app:Slack",
+    "pagerduty": "reconciler.sandbox.pagerduty.app:PagerDuty",
 }
 """Simulators by provider; imported on demand."""
 

@@ -17,7 +17,7 @@ from reconciler.engine.credentials import QUESTIONS, answers_of, end_of
 from reconciler.engine.current import Current
 from reconciler.engine.reconcile import ReconcileResult
 from reconciler.model.executions import Execution
-from reconciler.model.resources import ResourceId
+from reconciler.model.resources import Kind, ResourceId
 from reconciler.model.status import ConditionStatus, ConditionType
 
 EXCEPTIONS = (ConditionType.DRIFTED, ConditionType.STALLED, ConditionType.SUSPENDED, ConditionType.PLAN_BLOCKED)
@@ -83,6 +83,10 @@ class Metrics:
         """Expose ``counts`` (deliveries by outcome), read at scrape time."""
         self.registry.register(_Deliveries(counts))
 
+    def watch_notifications(self, counts: Mapping[tuple[str, str], int]) -> None:
+        """Expose ``counts`` (attempts by sink and outcome), read at scrape time."""
+        self.registry.register(_Messages(counts))
+
     def observe_slice(self, result: ReconcileResult, duration_s: float) -> None:
         """Count one reconciliation of an integration."""
         name = _label(result.integration)
@@ -109,6 +113,21 @@ class _Deliveries(Collector):
         family = CounterMetricFamily("reconciler_deliveries", "Received deliveries, by outcome.", labels=("outcome",))
         for outcome, number in sorted(self._counts.items()):
             family.add_metric((outcome,), number)
+        yield family
+
+
+class _Messages(Collector):
+    """Attempts to send messages, by sink and outcome."""
+
+    def __init__(self, counts: Mapping[tuple[str, str], int]) -> None:
+        self._counts = counts
+
+    def collect(self) -> Iterator[Metric]:
+        family = CounterMetricFamily(
+            "reconciler_notifications", "Attempts to send a message of a Notification.", labels=("sink", "outcome")
+        )
+        for labels, number in sorted(self._counts.items()):
+            family.add_metric(labels, number)
         yield family
 
 
@@ -161,6 +180,18 @@ class _Findings(Collector):
             yield _gauge(
                 name, text, ("stage",), [((_named(row["name"], row["canvas"]),), float(row[key])) for row in outside.stages]
             )
+
+        failing = [
+            ((_label(status.id),), float(condition.status is ConditionStatus.FALSE))
+            for status in current.view.statuses.values()
+            if status.id.kind == Kind.NOTIFICATION.value and (condition := status.condition(ConditionType.DELIVERING)) is not None
+        ]
+        yield _gauge(
+            "reconciler_notification_failing",
+            "1 while the messages of a Notification cannot be delivered, else 0.",
+            ("notification",),
+            sorted(failing),
+        )
 
     def _resources(self) -> Iterator[Metric]:
         """Count resources by kind and condition, as kube-state-metrics does: every kind in use has all of its series."""
@@ -258,5 +289,7 @@ METRIC_NAMES = (
     "reconciler_stage_running_executions",
     "reconciler_executions_total",
     "reconciler_execution_duration_seconds",
+    "reconciler_notifications_total",
+    "reconciler_notification_failing",
 )
 """All names. A test compares them with docs/operations.md."""

@@ -9,12 +9,14 @@ from typing import Any
 import orjson
 
 from reconciler.engine.context import Context
+from reconciler.engine.occurrences import ends_of
 from reconciler.failpoints import failpoint
 from reconciler.model.backoff import exponential
 from reconciler.model.codec import resource_from_json
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.events import Event, EventState, Origin
 from reconciler.model.executions import EndReason, Execution, ExecutionState, Item, Result, outputs_of
+from reconciler.model.incidents import Occurrence
 from reconciler.model.times import iso
 from reconciler.stages import statuses
 from reconciler.stages.context import Ended, Work, stored_run
@@ -50,13 +52,17 @@ async def finish(context: Context, work: Work, ended: Ended) -> Execution:
     )
     retry = next_attempt(work, finished) if ended.terminated else None
     event: Event | None = None
+    occurrences: list[Occurrence] = []
     body, reports = b"", tuple[PendingReport, ...]()
     if retry is None:
         event, body = _completion(finished, item, outputs, owner=context.owner)
         url = finished.run.url if finished.run is not None else ""
         reports = statuses.at_end(item, spec, result, why, now, url=url, message=message)
+        occurrences = ends_of(finished, item.label)
     failpoint("execution-before-finish")
-    saved = await context.store.finish_execution(finished, outputs=outputs, retry=retry, event=event, body=body, reports=reports)
+    saved = await context.store.finish_execution(
+        finished, outputs=outputs, retry=retry, event=event, body=body, reports=reports, occurrences=occurrences
+    )
     failpoint("execution-after-finish")
     return saved
 
@@ -84,7 +90,7 @@ async def abandon(context: Context, execution: Execution, message: str) -> None:
         finished_at=now,
         next_at=0.0,
     )
-    await context.store.finish_execution(lost, outputs={})
+    await context.store.finish_execution(lost, outputs={}, occurrences=ends_of(lost, lost.label))
 
 
 async def _outputs(context: Context, work: Work, ended: Ended) -> Mapping[str, Any]:

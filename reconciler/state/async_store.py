@@ -191,6 +191,25 @@ class AsyncStore:
     put_off_report = _on_thread(Store.put_off_report)
     reports_of = _on_thread(Store.reports_of)
 
+    # `reconciler.state.incidents`
+    add_occurrences = _on_thread(Store.add_occurrences)
+    has_occurrences = _on_thread(Store.has_occurrences)
+    prune_incidents = _on_thread(Store.prune_incidents)
+    sink_records = _on_thread(Store.sink_records)
+    update_incidents = _on_thread(Store.update_incidents)
+    waiting_notices = _on_thread(Store.waiting_notices)
+
+    # `reconciler.state.notices`
+    abandon_notice = _on_thread(Store.abandon_notice)
+    due_notice = _on_thread(Store.due_notice)
+    due_sinks = _on_thread(Store.due_sinks)
+    end_notice = _on_thread(Store.end_notice)
+    hasten_notices = _on_thread(Store.hasten_notices)
+    next_due = _on_thread(Store.next_due)
+    note_attempt = _on_thread(Store.note_attempt)
+    put_off_notice = _on_thread(Store.put_off_notice)
+    skip_notice = _on_thread(Store.skip_notice)
+
     # `reconciler.state.audit`
     append_audit = _on_thread(Store.append_audit)
     audit_head = _on_thread(Store.audit_head)

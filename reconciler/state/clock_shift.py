@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Table, select, update
 from sqlalchemy import Connection as SqlConnection
 
 from reconciler.model.executions import ItemState
-from reconciler.state import tables
+from reconciler.state import incident_tables, tables
 from reconciler.state.database import Database, upsert
 from reconciler.state.objects import UNSETTLED
 
@@ -75,6 +75,8 @@ def _pull_back(connection: SqlConnection, now: float, back_s: float) -> None:
     for table, column in (
         (tables.execution, tables.execution.c.next_at),
         (tables.report, tables.report.c.due_at),
+        (incident_tables.notice, incident_tables.notice.c.due_at),
+        (incident_tables.notice, incident_tables.notice.c.refresh_at),
         (tables.joining, tables.joining.c.deadline),
         (tables.retry, tables.retry.c.next_at),
         (tables.lease, tables.lease.c.until),

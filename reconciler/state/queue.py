@@ -13,6 +13,7 @@ from sqlalchemy import delete, func, select, update
 from reconciler.model.codec import decode, encode
 from reconciler.model.events import Event
 from reconciler.model.executions import Effect, Execution, Item, ItemState, Vote
+from reconciler.model.incidents import Occurrence
 from reconciler.model.records import AuditEntry
 from reconciler.model.resources import ResourceId
 from reconciler.model.values import JsonObject
@@ -21,6 +22,7 @@ from reconciler.state.audit import append_entries
 from reconciler.state.database import CHUNK, Database, chunks, insert_new, locked, newest, upsert
 from reconciler.state.executions import OPEN, execution_row, insert_outputs, save_version
 from reconciler.state.inbox import Arrival, insert_events
+from reconciler.state.incidents import insert_occurrences
 from reconciler.state.leases import lock_name
 from reconciler.state.reports import PendingReport, insert_reports
 
@@ -182,6 +184,7 @@ class QueueStore(Database):
         event: Event | None = None,
         body: bytes = b"",
         reports: Sequence[PendingReport] = (),
+        occurrences: Sequence[Occurrence] = (),
     ) -> Execution:
         """Finish an execution in one commit: its item is done, or queued again (``retry``); its event is stored."""
         with self._write() as connection:
@@ -206,6 +209,7 @@ class QueueStore(Database):
             if event is not None:
                 insert_events(connection, [Arrival(event, body)])
             insert_reports(connection, reports)
+            insert_occurrences(connection, occurrences)
         return changed
 
     # -- approvals --------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from reconciler.model.resources import ResourceId
 from reconciler.model.status import ResourceStatus
 from reconciler.state import tables
 from reconciler.state.database import Database, chunks, upsert
+from reconciler.state.incidents import IncidentUpdate, apply_incidents
 
 _STATUSES_MARK = "statuses.mark"
 
@@ -60,11 +61,18 @@ class StatusStore(Database):
             rows = connection.execute(select(tables.status.c.path, tables.status.c.payload)).all()
         return {ResourceId.from_path(path): decode(ResourceStatus, payload) for path, payload in rows}
 
-    def save_statuses(self, rows: Sequence[ResourceStatus], *, gone: Sequence[ResourceId] = ()) -> str:
-        """Store statuses without ``next_reconcile_at``, and delete those of ``gone``. Returns the new `statuses_mark`."""
-        mark = secrets.token_hex(8)
+    def save_statuses(
+        self, rows: Sequence[ResourceStatus], *, gone: Sequence[ResourceId] = (), incidents: IncidentUpdate | None = None
+    ) -> str:
+        """Store statuses without ``next_reconcile_at``, and delete those of ``gone``; ``incidents`` follow from them.
+
+        Returns the new `statuses_mark`. If a peer stored other statuses meanwhile, the incidents stay as they are.
+        """
+        mark, now = secrets.token_hex(8), self.now() if incidents is not None else 0.0
         changed = [{"path": row.id.path, "payload": encode(dataclasses.replace(row, next_reconcile_at=""))} for row in rows]
         with self._write() as connection:
+            if incidents is not None:
+                apply_incidents(connection, incidents, now)
             upsert(connection, tables.status, changed)
             for part in chunks([identity.path for identity in gone]):
                 connection.execute(delete(tables.status).where(tables.status.c.path.in_(part)))

@@ -24,10 +24,12 @@ from reconciler.state.database import insert_new, keep_reserve, make_engine, ups
 from reconciler.state.executions import ExecutionStore
 from reconciler.state.files import ANCHOR, discard, fault_of, make_database, traces_of
 from reconciler.state.inbox import InboxStore
+from reconciler.state.incidents import IncidentStore
 from reconciler.state.joins import JoinStore
 from reconciler.state.journal import JournalStore
 from reconciler.state.leases import LeaseStore
 from reconciler.state.migrate import HEAD, current_revision, known_revisions, upgrade
+from reconciler.state.notices import NoticeStore
 from reconciler.state.objects import ObjectStore
 from reconciler.state.observations import ObservationStore
 from reconciler.state.oidc_keys import OidcKeyStore
@@ -59,6 +61,8 @@ class Store(
     ClockShiftStore,
     OidcKeyStore,
     CredentialStore,
+    IncidentStore,
+    NoticeStore,
 ):
     """The state of one installation. It is synchronous; on SQLite one thread at a time uses it (`reconciler.state.async_store.AsyncStore`)."""
 

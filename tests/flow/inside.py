@@ -43,7 +43,7 @@ class Inside:
             self.working.close()
         queue = WorkQueue(self.deps, holder="test")
         self.working = EventPipeline(self.engine.current, queue, beat=lambda *_: None, touch=lambda **_: None)
-        self.engine.read_event_status = self.working.event_status.read
+        self.engine.read_event_status = self.working.read_status
         return self.working
 
     async def steps(self) -> None:

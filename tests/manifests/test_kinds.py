@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -81,7 +82,7 @@ def different(kind: str, key: str, node: Mapping[str, Any], hint: Any, at: str) 
         return
     if "enum" in node:
         values = {folded(kind, key, value) for value in node["enum"]}
-        declared = set(Kind) if hint is Kind else set(typing.get_args(hint))
+        declared = set(hint) if isinstance(hint, enum.EnumType) else set(typing.get_args(hint))
         if kind in OBJECT_KINDS and key == "type":
             values, declared = set(), set() if hint is str else {hint}
         elif hint is str and values - OWN <= set(SPECS):  # names of providers, which the records list

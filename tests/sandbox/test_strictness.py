@@ -6,7 +6,11 @@ from urllib.parse import urlencode
 
 import pytest
 
+from reconciler.sandbox.pagerduty.app import KEY as PAGERDUTY_KEY
 from reconciler.sandbox.server import SandboxServer, simulator
+from reconciler.sandbox.slack.app import CHANNEL
+from reconciler.sandbox.slack.app import HOOK as SLACK_HOOK
+from reconciler.sandbox.slack.app import TOKEN as SLACK_TOKEN
 
 AUTHORIZATION = {
     "github": "Bearer ghp_sandbox",
@@ -19,6 +23,8 @@ AUTHORIZATION = {
     "gitlab": "Bearer glpat-sandbox-" + "x" * 20,
     "dockerhub": "",
     "spinnaker": "Bearer spinnaker-sandbox-token",
+    "slack": f"Bearer {SLACK_TOKEN}",
+    "pagerduty": "",
 }
 HOOKS = "/repos/acme/payments/hooks"
 DEPLOYMENTS = "/repos/acme/payments/deployments"
@@ -175,6 +181,42 @@ SPINNAKER = [
     ("GET", "/auth/user", None, {"authorization": "Basic Y2k6d3Jvbmc="}, 302, ""),
     ("GET", "/applications", None, {"authorization": ""}, 302, ""),
 ]
+POST, UPDATE, HISTORY = "/api/chat.postMessage", "/api/chat.update", "/api/conversations.history"
+SECTION = {"type": "section", "text": {"type": "plain_text", "text": "x"}}
+SLACK = [
+    ("POST", POST, {"channel": CHANNEL, "text": "x"}, {"authorization": ""}, 200, '"not_authed"'),
+    ("POST", POST, {"channel": CHANNEL, "text": "x"}, {"authorization": "Bearer xoxb-unknown"}, 200, '"invalid_auth"'),
+    ("POST", POST, {"channel": "C404", "text": "x"}, {}, 200, '"channel_not_found"'),
+    ("POST", POST, {"channel": CHANNEL}, {}, 200, '"no_text"'),
+    ("POST", POST, {"channel": CHANNEL, "text": "x" * 40_001}, {}, 200, '"msg_too_long"'),
+    ("POST", POST, {"channel": CHANNEL, "blocks": [{"type": "section"}]}, {}, 200, '"invalid_blocks"'),
+    ("POST", POST, {"channel": CHANNEL, "blocks": [SECTION] * 51}, {}, 200, '"invalid_blocks"'),
+    ("POST", POST, {"channel": CHANNEL, "text": "x", "metadata": {"event_type": "a"}}, {}, 200, '"invalid_metadata_format"'),
+    ("POST", POST, b"{bad", {}, 200, '"invalid_json"'),
+    ("POST", POST, b"text=x", FORM, 200, '"invalid_form_data"'),
+    ("POST", UPDATE, {"channel": "#ops", "ts": "1.1", "text": "x"}, {}, 200, '"channel_not_found"'),
+    ("POST", UPDATE, {"channel": CHANNEL, "ts": "1.1", "text": "x"}, {}, 200, '"message_not_found"'),
+    ("GET", f"{HISTORY}?channel=%23ops", None, {}, 200, '"channel_not_found"'),
+    ("GET", f"{HISTORY}?channel={CHANNEL}&limit=1000", None, {}, 200, '"invalid_limit"'),
+    ("POST", "/api/chat.nothing", {}, {}, 200, '"unknown_method"'),
+    ("POST", "/services/T1/B1/unknown", {"text": "x"}, {}, 404, "no_service"),
+    ("POST", f"/services/{SLACK_HOOK}", b"{bad", {}, 400, "invalid_payload"),
+    ("POST", f"/services/{SLACK_HOOK}", {}, {}, 400, "no_text"),
+]
+ENQUEUE = "/v2/enqueue"
+PAYLOAD = {"summary": "s", "source": "x", "severity": "error"}
+TRIGGER = {"routing_key": PAGERDUTY_KEY, "event_action": "trigger", "dedup_key": "d", "payload": PAYLOAD}
+PAGERDUTY = [
+    ("POST", ENQUEUE, b"{bad", {}, 400, "JSON cannot be parsed"),
+    ("POST", ENQUEUE, {**TRIGGER, "routing_key": "short"}, {}, 400, "should be 32 characters"),
+    ("POST", ENQUEUE, {**TRIGGER, "routing_key": "x" * 32}, {}, 400, "'routing_key'"),
+    ("POST", ENQUEUE, {**TRIGGER, "event_action": "open"}, {}, 400, "'event_action' is invalid"),
+    ("POST", ENQUEUE, {**TRIGGER, "dedup_key": "d" * 256}, {}, 400, "'dedup_key' is too long"),
+    ("POST", ENQUEUE, {"routing_key": PAGERDUTY_KEY, "event_action": "resolve"}, {}, 400, "'dedup_key' is missing"),
+    ("POST", ENQUEUE, {**TRIGGER, "payload": None}, {}, 400, "'payload' is missing"),
+    ("POST", ENQUEUE, {**TRIGGER, "payload": {**PAYLOAD, "summary": "s" * 1025}}, {}, 400, "maximum is 1024"),
+    ("POST", ENQUEUE, {**TRIGGER, "payload": {**PAYLOAD, "severity": "grave"}}, {}, 400, "'payload.severity' is invalid"),
+]
 ALL = {
     "github": GITHUB,
     "semaphore": SEMAPHORE,
@@ -186,6 +228,8 @@ ALL = {
     "google": GOOGLE,
     "aws": AWS,
     "spinnaker": SPINNAKER,
+    "slack": SLACK,
+    "pagerduty": PAGERDUTY,
 }
 CASES = [(provider, *case) for provider, cases in ALL.items() for case in cases]
 

@@ -17,12 +17,23 @@ from sqlalchemy import event as hooks
 from reconciler.drivers.connection import Connection
 from reconciler.model.events import Event, EventState, Origin
 from reconciler.model.executions import Execution, ExecutionState, Result, Vote
+from reconciler.model.incidents import (
+    Incident,
+    IncidentChange,
+    IncidentSeverity,
+    Notice,
+    NoticePhase,
+    Occurrence,
+    SinkRecord,
+    Topic,
+)
 from reconciler.model.issuer_keys import IssuerKey
 from reconciler.model.objects import IntentState, Scope
 from reconciler.model.records import BudgetState, CredentialAlert, CredentialRefusal, JournalEntry, Outcome, Retry
 from reconciler.model.resources import ResourceId, Suspension
 from reconciler.state import Store
 from reconciler.state.claims import Capacity
+from reconciler.state.incidents import IncidentUpdate
 from reconciler.state.queue import Admission, enqueue, set_item
 from reconciler.state.reports import PendingReport
 from reconciler.state.values import Fence, StoredObservation
@@ -47,10 +58,24 @@ HISTORIES = [
     "approval",
     "pin",
 ]
-HISTORIES += ["attempt", "joined"]
+HISTORIES += ["attempt", "joined", "incident", "notice", "sink_target"]
 """Tables that grow with what happens. The others have a row for each thing that is declared or owned."""
 REPORT = PendingReport("itm-1", "commit", "success", 3, 1.0)
 WAITING = routing(arrival(5.0, "waits", "")).items[0]
+
+
+INCIDENT = Incident("inc-1", "a", "k", Topic.DRIFT, IncidentSeverity.WARNING, "differs", "DriftDetected", closed_at=1.0)
+NOTICE = Notice(1, NoticePhase.START, INCIDENT)
+OCCURRENCE = Occurrence(Topic.REPAIRED, "", "k", IncidentSeverity.INFO, "repaired")
+
+
+def notified(store: Store) -> None:
+    """Store an incident with its messages, and drop those of a Notification that is gone."""
+    phases = (NoticePhase.START, NoticePhase.UPDATE, NoticePhase.UPDATE, NoticePhase.END)
+    store.add_occurrences([OCCURRENCE])
+    store.update_incidents(IncidentUpdate(lambda *_: [IncidentChange(INCIDENT, phases, suppressed="why")], ["a"], ""))
+    store.update_incidents(IncidentUpdate(lambda *_: [], ["b"], ""))
+    store.update_incidents(IncidentUpdate(lambda *_: [IncidentChange(INCIDENT, phases)], ["a"], ""))
 
 
 def equal(identity: str) -> Event:
@@ -211,6 +236,21 @@ CALLS: dict[str, Callable[[Store], Any]] = {
     "settle_intents": lambda store: store.settle_intents([("intent-1", IntentState.DONE, None)]),
     "stages_behind": lambda store: store.stages_behind([(GITHUB, "1"), (GITHUB, "2")]),
     "stages_with_items": lambda store: store.stages_with_items(),
+    "abandon_notice": lambda store: store.abandon_notice(NOTICE, 1.0, SinkRecord(error="no")),
+    "add_occurrences": lambda store: store.add_occurrences([OCCURRENCE]),
+    "due_notice": lambda store: store.due_notice("a", 1.0),
+    "due_sinks": lambda store: store.due_sinks(1.0, 9),
+    "end_notice": lambda store: (notified(store), store.end_notice(NOTICE, 1.0, target={"ts": "1"})),
+    "has_occurrences": lambda store: store.has_occurrences(),
+    "hasten_notices": lambda store: store.hasten_notices("a", 1.0),
+    "next_due": lambda store: store.next_due(),
+    "note_attempt": lambda store: (notified(store), store.note_attempt(NOTICE, 1.0)),
+    "prune_incidents": lambda store: (notified(store), [store.prune_incidents(1e12, 9) for _ in range(9)]),
+    "put_off_notice": lambda store: (notified(store), store.put_off_notice(NOTICE, 9.0, SinkRecord(error="no"), unknown=True)),
+    "sink_records": lambda store: store.sink_records(),
+    "skip_notice": lambda store: store.skip_notice(NOTICE, 1.0),
+    "update_incidents": lambda store: notified(store),
+    "waiting_notices": lambda store: store.waiting_notices(),
     "statuses": lambda store: store.statuses(),
     "statuses_mark": lambda store: store.statuses_mark(),
     "suspect": lambda store: store.suspect("me"),

@@ -118,13 +118,15 @@ class GitHubDriver(ProviderDriver):
         )
 
     def needs(self, resource: Resource) -> Mapping[str, str]:
-        """Return the permissions of an event source (webhooks and their deliveries) or a stage (its runs and reports).
+        """Return the permissions of an event source (webhooks and their deliveries), a stage (its runs and reports) or a notification.
 
         A stage reports to the provider of its event; the integration that the stage names needs the permission for it.
         """
         if resource.id.kind == Kind.EVENT_SOURCE.value:
             organization = find(resource.spec, str, "resource", "type") == "organization"
             return {"organization_hooks": "write"} if organization else {"webhooks": "write"}
+        if resource.id.kind == Kind.NOTIFICATION.value:
+            return {"statuses": "write"}
         needs, report = dict(super().needs(resource)), resource.spec.get("report") or {}
         if report.get("deploymentStatus") or (report.get("deployment") or {}).get("create"):
             needs["deployments"] = "write"

@@ -147,7 +147,7 @@ SPEC = ProviderSpec(
     job_tokens=True,
     takes_statuses=True,
     commit_page="/{repository}/commit/{sha}",
-    sink="githubCommitStatus",
+    sink="github-commit-status",
     export=(
         ExportRule(type="github/repository-webhook", resource="repository", qualified=True),
         ExportRule(type="github/organization-webhook", resource="organization", qualified=False),

@@ -179,7 +179,7 @@ class HttpSession:
         return cls(allow=config.allow, ca_bundle=config.ca_bundle or None, proxy=config.proxy or None)
 
     async def __aenter__(self) -> HttpSession:
-        context = _tls(self._ca_bundle)
+        context = tls_context(self._ca_bundle)
         self._transport = self._connections(context, self.allow)
         self._public = self._connections(context, ())
         return self
@@ -267,7 +267,7 @@ class HttpSession:
         return Answer(response.status_code, {key.lower(): value for key, value in response.headers.items()}, content)
 
 
-def _tls(ca_bundle: str | None) -> ssl.SSLContext:
+def tls_context(ca_bundle: str | None) -> ssl.SSLContext:
     """Return a context that verifies chain and host name. Python's default one logs session keys if ``SSLKEYLOGFILE`` is set."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -18,6 +18,7 @@ from reconciler.events.requests import CommandRequest, ExecutionRequest, decode_
 from reconciler.model.errors import ReconcilerError, UsageError
 from reconciler.model.resources import ResourceId
 from reconciler.model.values import too_deep
+from reconciler.notifications.delivery import send_test
 from reconciler.server.api.errors import Invalid
 from reconciler.stages.logs import LogReader, NoLog
 from reconciler.stages.outputs import MAX_BYTES, MAX_OUTPUTS, OutputReceiver
@@ -147,6 +148,11 @@ async def suspend(backend: Backend, values: Values, who: str) -> Answer:
 async def resume(backend: Backend, values: Values, who: str) -> Answer:
     """Allow writes again."""
     return await backend.control.resume({**values, "resource": resource_name(values)}, who)
+
+
+async def notify_test(backend: Backend, values: Values, who: str) -> Answer:
+    """Send a test message through a Notification."""
+    return await send_test(backend.control.current, values, who)
 
 
 def resource_name(values: Values) -> str:

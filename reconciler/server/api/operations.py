@@ -332,6 +332,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("oidc_rotate", issuing.rotate, Access.LOCAL),
     Operation("oidc_token", issuing.token, Access.LOCAL),
     Operation("ping", lambda backend, values, who: backend.control.alive(values, who), Access.LOCAL, by_uid=True),
+    Operation("notify_test", handlers.notify_test, Access.LOCAL),
     Operation("forget", lambda backend, values, who: backend.control.forget(values, who), Access.LOCAL, by_uid=True),
     Operation("adopt", lambda backend, values, who: backend.control.adopt(values, who), Access.LOCAL, by_uid=True),
 )

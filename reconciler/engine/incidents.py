@@ -1,0 +1,313 @@
+"""Incidents of each Notification: how they start, change and end. Pure: the stored incidents, the signals and `now` are arguments.
+
+An incident is edge-triggered: it is reported when it starts, when its facts change, and when it ends. Three edges in ten minutes make
+it flapping; that is reported once, and its edges are not until it is stable.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from reconciler.engine.signals import SignalSet
+from reconciler.manifests.notification_spec import NotificationSpec, ResourcesSpec
+from reconciler.model.incidents import (
+    DEFAULT_TOPICS,
+    MEMBERS,
+    TEXT,
+    TITLE,
+    Incident,
+    IncidentChange,
+    IncidentSeverity,
+    NoticePhase,
+    Occurrence,
+    Signal,
+    Topic,
+)
+from reconciler.model.resources import Resource, ResourceId
+from reconciler.state.incidents import Fold, IncidentKey
+
+FLAPPING_EDGES = 3
+FLAPPING_S = 600.0
+SETTLE_S = 3.0
+"""A change waits this long for further ones, which the same message then reports."""
+REVISION_KEY = "revision"
+_SILENT = "the Notification is suspended"
+_FLAPPING = "flapping"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What one Notification sends messages about."""
+
+    notification: str
+    topics: frozenset[Topic]
+    severity: IncidentSeverity
+    resources: ResourcesSpec | None = None
+    suspended: bool = False
+    follows_revision: bool = False
+    """Its sink shows the state of a revision, and no incidents."""
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionState:
+    """How far the sync of a revision is."""
+
+    revision: str = ""
+    """Full id; empty for a source without commits."""
+    applied: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentInputs:
+    """Everything that the incidents of a moment follow from."""
+
+    routes: tuple[Route, ...]
+    signals: SignalSet
+    labels: Mapping[str, Mapping[str, str]]
+    """Labels by the path of a resource, of those that have any."""
+    revision: RevisionState = RevisionState()
+    clean: Callable[[str], str] = str
+    """Masks secrets in text."""
+
+
+def route_of(resource: Resource, *, suspended: bool, follows_revision: bool) -> Route:
+    """Return what ``resource``, a Notification, sends messages about."""
+    spec = resource.typed(NotificationSpec)
+    topics = frozenset(spec.on or DEFAULT_TOPICS)
+    return Route(resource.id.path, topics, spec.severity, spec.resources, suspended, follows_revision)
+
+
+def fold_of(inputs: IncidentInputs) -> Fold:
+    """Return the comparison of stored incidents with ``inputs``."""
+
+    def fold(stored: Mapping[IncidentKey, Incident], occurrences: Sequence[Occurrence], now: float) -> list[IncidentChange]:
+        changes: list[IncidentChange] = []
+        for route in inputs.routes:
+            own = {key: incident for (path, key), incident in stored.items() if path == route.notification}
+            if route.follows_revision:
+                changes += _of_revision(route, inputs, own.get(REVISION_KEY), now)
+                continue
+            changes += _of_signals(route, inputs, own, now)
+            changes += _of_occurrences(route, inputs, own, occurrences, now)
+        return changes
+
+    return fold
+
+
+# -- signals ----------------------------------------------------------------------------------------------------------
+
+
+def _of_signals(route: Route, inputs: IncidentInputs, stored: Mapping[str, Incident], now: float) -> Iterable[IncidentChange]:
+    groups: dict[str, list[Signal]] = {}
+    for signal in inputs.signals.rows:
+        if _includes(route, signal, inputs.labels):
+            groups.setdefault(signal.key, []).append(signal)
+    facts = {key: _incident(route, key, group, inputs.clean) for key, group in groups.items()}
+    present = {key: incident for key, incident in facts.items() if incident.severity.rank >= route.severity.rank}
+    for key, incident in present.items():
+        change = _present(stored.get(key), incident, now, suspended=route.suspended)
+        if change is not None:
+            yield change
+    for key, incident in stored.items():
+        if key in present or incident.occurred or _is_silent(incident, inputs.signals):
+            continue
+        change = _absent(incident, now)
+        if change is not None:
+            yield change
+
+
+def _includes(route: Route, signal: Signal, labels: Mapping[str, Mapping[str, str]]) -> bool:
+    if not any(topic in route.topics for topic in signal.topics) or signal.resource == route.notification:
+        return False
+    return selects(route.resources, signal.resource, labels.get(signal.resource, {}))
+
+
+def selects(resources: ResourcesSpec | None, path: str, labels: Mapping[str, str]) -> bool:
+    """Whether ``spec.resources`` selects the resource ``path``. What is about no resource, as the source, is always selected."""
+    if resources is None or not path:
+        return True
+    identity = ResourceId.from_path(path)
+    return (
+        (not resources.kinds or identity.kind in {kind.value for kind in resources.kinds})
+        and (not resources.names or any(fnmatchcase(identity.name, pattern) for pattern in resources.names))
+        and (not resources.canvases or any(fnmatchcase(identity.canvas, pattern) for pattern in resources.canvases))
+        and all(labels.get(name) == value for name, value in resources.labels.items())
+    )
+
+
+def _incident(route: Route, key: str, group: Sequence[Signal], clean: Callable[[str], str]) -> Incident:
+    """Return the facts of one cause; the time and the identity are those of the stored incident."""
+    worst = max(group, key=lambda signal: signal.severity.rank)
+    topic = next(topic for topic in worst.topics if topic in route.topics)
+    members = tuple(sorted({signal.resource for signal in group if signal.resource}))
+    facts = "\0".join((topic, worst.severity, worst.title, worst.reason, *members))
+    return Incident(
+        id="",
+        notification=route.notification,
+        key=key,
+        topic=topic,
+        severity=worst.severity,
+        title=clean(worst.title)[:TITLE],
+        reason=worst.reason,
+        message=clean(worst.message)[:TEXT],
+        url=worst.url,
+        members=members[:MEMBERS],
+        count=len(members),
+        digest=hashlib.sha256(facts.encode()).hexdigest()[:16],
+    )
+
+
+def _is_silent(incident: Incident, signals: SignalSet) -> bool:
+    return incident.key in signals.silent or any(member in signals.silent for member in incident.members)
+
+
+def _present(before: Incident | None, facts: Incident, now: float, *, suspended: bool) -> IncidentChange | None:
+    """Return what changes while the cause exists; None if nothing does."""
+    if before is None or not before.open:
+        return _opened(before, facts, now, suspended=suspended)
+    if before.flapping and now - before.edges[-1] > FLAPPING_S:
+        stable = _with_facts(before, facts, now, flapping=False)
+        return IncidentChange(stable, (NoticePhase.UPDATE,))
+    if before.digest == facts.digest:
+        return None
+    changed = _with_facts(before, facts, now)
+    if before.flapping:
+        return IncidentChange(changed)
+    return IncidentChange(changed, (NoticePhase.UPDATE,), delay_s=SETTLE_S)
+
+
+def _opened(before: Incident | None, facts: Incident, now: float, *, suspended: bool) -> IncidentChange:
+    recent = tuple(at for at in before.edges if now - at <= FLAPPING_S) if before is not None else ()
+    edges = (*recent, now)
+    if before is not None and (before.flapping or len(edges) >= FLAPPING_EDGES):
+        again = dataclasses.replace(_with_facts(before, facts, now, flapping=True), closed_at=0.0, edges=edges[-FLAPPING_EDGES:])
+        if before.flapping:
+            return IncidentChange(again, suppressed=_FLAPPING)
+        return IncidentChange(again, (NoticePhase.FLAPPING,))
+    opened = dataclasses.replace(facts, id=incident_id(facts, now), opened_at=now, changed_at=now, edges=edges)
+    return IncidentChange(opened, suppressed=_SILENT) if suspended else IncidentChange(opened, (NoticePhase.START,))
+
+
+def _absent(before: Incident, now: float) -> IncidentChange | None:
+    """Return what changes while the cause does not exist; None if nothing does."""
+    if before.open:
+        edges = (*(at for at in before.edges if now - at <= FLAPPING_S), now)
+        closed = dataclasses.replace(before, closed_at=now, changed_at=now, edges=edges[-FLAPPING_EDGES:])
+        if before.flapping:
+            return IncidentChange(closed, suppressed=_FLAPPING)
+        return IncidentChange(closed, (NoticePhase.END,))
+    if before.flapping and now - before.edges[-1] > FLAPPING_S:
+        return IncidentChange(dataclasses.replace(before, flapping=False), (NoticePhase.END,))
+    return None
+
+
+def _with_facts(before: Incident, facts: Incident, now: float, *, flapping: bool | None = None) -> Incident:
+    return dataclasses.replace(
+        facts,
+        id=before.id,
+        opened_at=before.opened_at,
+        changed_at=now,
+        edges=before.edges,
+        flapping=before.flapping if flapping is None else flapping,
+        occurred=before.occurred,
+    )
+
+
+def incident_id(facts: Incident, now: float) -> str:
+    """Return the id of an incident that starts ``now``: two processes that see the same start make the same one."""
+    text = f"{facts.notification}\0{facts.key}\0{now!r}"
+    return "inc-" + hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+# -- occurrences ------------------------------------------------------------------------------------------------------
+
+
+def _of_occurrences(
+    route: Route, inputs: IncidentInputs, stored: Mapping[str, Incident], occurrences: Sequence[Occurrence], now: float
+) -> Iterable[IncidentChange]:
+    current = dict(stored)
+    for occurrence in occurrences:
+        change = _of_occurrence(route, inputs, current.get(occurrence.key), occurrence, now)
+        if change is not None:
+            current[occurrence.key] = change.incident
+            yield change
+
+
+def _of_occurrence(
+    route: Route, inputs: IncidentInputs, before: Incident | None, occurrence: Occurrence, now: float
+) -> IncidentChange | None:
+    if occurrence.ends:
+        return _absent(before, now) if before is not None and before.open else None
+    signal = Signal(
+        (occurrence.topic,),
+        occurrence.resource,
+        occurrence.key,
+        occurrence.severity,
+        occurrence.title,
+        occurrence.topic.value,
+        occurrence.message,
+        occurrence.url,
+    )
+    silent = occurrence.resource in inputs.signals.silent
+    if silent or not _includes(route, signal, inputs.labels) or occurrence.severity.rank < route.severity.rank:
+        return None
+    facts = dataclasses.replace(_incident(route, occurrence.key, [signal], inputs.clean), occurred=True)
+    if not occurrence.instant:
+        facts = dataclasses.replace(facts, digest=hashlib.sha256(f"{facts.digest}{occurrence.at!r}".encode()).hexdigest()[:16])
+        return _present(before, facts, now, suspended=route.suspended)
+    if before is not None:  # the same occurrence was stored twice
+        return None
+    instant = dataclasses.replace(facts, id=incident_id(facts, occurrence.at), opened_at=now, closed_at=now, changed_at=now)
+    return (
+        IncidentChange(instant, suppressed=_SILENT)
+        if route.suspended
+        else IncidentChange(instant, (NoticePhase.START, NoticePhase.END))
+    )
+
+
+# -- the state of a revision ------------------------------------------------------------------------------------------
+
+
+def _of_revision(route: Route, inputs: IncidentInputs, before: Incident | None, now: float) -> Iterable[IncidentChange]:
+    """Yield the state of the active revision where it changed: ``pending``, then ``success`` or ``failure``."""
+    revision = inputs.revision
+    if not revision.revision:
+        return
+    failing = [signal for signal in inputs.signals.rows if signal.resource != route.notification and _fails_sync(signal)]
+    selected = [s for s in failing if selects(route.resources, s.resource, inputs.labels.get(s.resource, {}))]
+    state = "failure" if selected else "success" if revision.applied else "pending"
+    if before is not None and before.message == revision.revision and before.reason == state:
+        return
+    first = before is None or before.message != revision.revision
+    title = inputs.clean(selected[0].title)[:TITLE] if selected else {"success": "as declared"}.get(state, "is being applied")
+    facts = Incident(
+        id="",
+        notification=route.notification,
+        key=REVISION_KEY,
+        topic=Topic.SYNC_FAILED,
+        severity=IncidentSeverity.ERROR if selected else IncidentSeverity.INFO,
+        title=title,
+        reason=state,
+        message=revision.revision,
+        count=len(selected),
+        opened_at=now,
+        changed_at=now,
+    )
+    kept = incident_id(facts, now) if first or before is None else before.id
+    changed = dataclasses.replace(facts, id=kept, opened_at=now if first or before is None else before.opened_at)
+    yield (
+        IncidentChange(changed, suppressed=_SILENT)
+        if route.suspended
+        else IncidentChange(changed, (NoticePhase.START if first else NoticePhase.UPDATE,))
+    )
+
+
+def _fails_sync(signal: Signal) -> bool:
+    return bool({Topic.SYNC_FAILED, Topic.PLAN_BLOCKED} & set(signal.topics))
+
+
+__all__ = ["IncidentInputs", "RevisionState", "Route", "fold_of", "incident_id", "route_of", "selects"]

@@ -1,0 +1,88 @@
+"""The spec of a Notification; see `reconciler.manifests.kinds`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+from reconciler.model.incidents import IncidentSeverity, Topic
+from reconciler.model.resources import Kind
+from reconciler.model.specs import Credential, Reference, Spec
+
+
+class ResourcesSpec(Spec, frozen=True):
+    kinds: tuple[Kind, ...] = ()
+    names: tuple[str, ...] = ()
+    canvases: tuple[str, ...] = ()
+    labels: Mapping[str, str] = {}
+
+
+class SlackSpec(Spec, frozen=True):
+    token: Credential | None = None
+    channel: str | None = None
+    webhook: Credential | None = None
+    url: str | None = None
+
+
+class TeamsSpec(Spec, frozen=True):
+    workflow: Credential
+
+
+class SinkWebhookSpec(Spec, frozen=True):
+    url: str
+    key: Credential | None = None
+
+
+class SmtpSpec(Spec, frozen=True):
+    host: str
+    port: int | None = None
+    tls: Literal["starttls", "implicit", "none"] = "starttls"
+    user: str | None = None
+    password: Credential | None = None
+
+
+class EmailSpec(Spec, frozen=True):
+    smtp: SmtpSpec
+    sender: str = msgspec.field(name="from")
+    to: tuple[str, ...]
+
+
+class PagerdutySpec(Spec, frozen=True):
+    routing_key: Credential
+    url: str | None = None
+
+
+class AlertmanagerSpec(Spec, frozen=True):
+    url: str
+
+
+class StatusSinkSpec(Spec, frozen=True):
+    integration: Reference
+    context: str = "reconciler/sync"
+
+
+class SinkSpec(Spec, frozen=True):
+    slack: SlackSpec | None = None
+    teams: TeamsSpec | None = None
+    webhook: SinkWebhookSpec | None = None
+    email: EmailSpec | None = None
+    pagerduty: PagerdutySpec | None = None
+    alertmanager: AlertmanagerSpec | None = None
+    github_commit_status: StatusSinkSpec | None = msgspec.field(default=None, name="github-commit-status")
+
+    def named(self) -> Mapping[str, Spec | None]:
+        """Return the sinks by their keys in the manifest."""
+        return {each.encode_name: getattr(self, each.name) for each in msgspec.structs.fields(self)}
+
+    def chosen(self) -> Spec | None:
+        """Return the one that is given."""
+        return next((sink for sink in self.named().values() if sink is not None), None)
+
+
+class NotificationSpec(Spec, frozen=True):
+    sink: SinkSpec
+    on: tuple[Topic, ...] = ()
+    resources: ResourcesSpec | None = None
+    severity: IncidentSeverity = IncidentSeverity.INFO

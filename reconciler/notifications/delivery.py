@@ -1,0 +1,76 @@
+"""The condition Delivering of each Notification, and `notify test`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from reconciler.engine.conditions import ConditionCause
+from reconciler.engine.control import parse_resource
+from reconciler.engine.current import Current
+from reconciler.engine.view import EventStatus
+from reconciler.model.errors import ReconcilerError, UsageError
+from reconciler.model.incidents import SinkRecord
+from reconciler.model.resources import Kind, ResourceId
+from reconciler.model.status import ConditionStatus
+from reconciler.notifications.message import message_of, test_notice
+from reconciler.notifications.outbox import delivery_text
+from reconciler.notifications.senders import SinkFactory
+
+
+async def with_deliveries(current: Current, outside: EventStatus) -> EventStatus:
+    """Return ``outside`` with the condition Delivering of every Notification."""
+    own = [identity for identity in current.active.resources if identity.kind == Kind.NOTIFICATION.value]
+    if not own:
+        return outside
+    store = current.context.store
+    records, waiting = await store.sink_records(), await store.waiting_notices()
+    delivering = {
+        identity: delivering_of(records.get(identity.path, SinkRecord()), waiting.get(identity.path, 0)) for identity in own
+    }
+    return dataclasses.replace(outside, delivering={**outside.delivering, **delivering})
+
+
+def delivering_of(record: SinkRecord, waiting: int) -> tuple[ConditionStatus, ConditionCause]:
+    """Return the condition that follows from what is known of a Notification's messages."""
+    text = delivery_text(record, waiting)
+    if record.error:
+        return ConditionStatus.FALSE, ConditionCause("DeliveriesFail", f"{record.code}: {record.error}; {text}")
+    if not record.sent_at:
+        return ConditionStatus.UNKNOWN, ConditionCause(
+            "NoMessagesYet", "no message was sent yet; `reconciler notify test` sends one"
+        )
+    return ConditionStatus.TRUE, ConditionCause("Delivered", text)
+
+
+async def send_test(current: Current, request: Mapping[str, Any], by: str) -> Mapping[str, Any]:
+    """Send a test message through the sink of a Notification now. Raises the sink's error."""
+    identity = _notification(current, str(request.get("name") or ""))
+    resource = current.active.resources[identity]
+    context = current.context
+    notice = test_notice(identity, by, context.clock())
+    try:
+        sink = await SinkFactory(current).sink(resource)
+        await sink.send(message_of(notice), {})
+    except ReconcilerError as error:
+        context.log.warning("notification_test_failed", notification=identity.path, code=error.code, error=error.message)
+        message = context.redactor.redact(f"{identity}: {error.message}")
+        raise ReconcilerError(message, code=error.code, hint=context.redactor.redact(error.hint)) from None
+    await context.store.hasten_notices(identity.path, await context.store.now())
+    context.log.info(
+        "notification_sent", notification=identity.path, incident=notice.incident.id, phase="test", topic="", sink=sink.name
+    )
+    return {"notification": identity.path, "sink": sink.name}
+
+
+def _notification(current: Current, text: str) -> ResourceId:
+    known = {identity for identity in current.active.resources if identity.kind == Kind.NOTIFICATION.value}
+    identity = parse_resource(text if "/" in text else f"Notification/{text}", known)
+    if identity not in known:
+        names = ", ".join(sorted(str(each) for each in known)[:5]) or "none"
+        raise UsageError(f"there is no {identity} in the active revision", hint=f"Declared: {names}.")
+    return identity
+
+
+__all__ = ["delivering_of", "send_test", "with_deliveries"]

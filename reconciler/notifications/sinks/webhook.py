@@ -1,0 +1,102 @@
+"""A signed request (Standard Webhooks, https://www.standardwebhooks.com): one event for each message, with the incident's id.
+
+``webhook-id`` is equal for every attempt to send one message, so that a receiver can drop a repetition.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from reconciler.model.errors import SecretUnavailable
+from reconciler.model.incidents import NoticePhase, shown
+from reconciler.model.secrets import SecretValue
+from reconciler.model.times import iso
+from reconciler.notifications.message import Message
+from reconciler.notifications.sinks.base import ALL, HttpEndpoint, Target
+
+PREFIX = "whsec_"
+_TYPES = {
+    NoticePhase.START: "start",
+    NoticePhase.UPDATE: "update",
+    NoticePhase.FLAPPING: "flapping",
+    NoticePhase.END: "end",
+    NoticePhase.TEST: "test",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SignedWebhook:
+    """Implements `Sink`. ``clock``: seconds since the epoch, for the signature's timestamp."""
+
+    endpoint: HttpEndpoint
+    key: SecretValue
+    owner: str
+    clock: Callable[[], float]
+    name = "webhook"
+    phases = ALL
+    refresh_s = 0.0
+
+    async def send(self, message: Message, target: Target) -> Target:
+        body = event_of(message, self.owner)
+        headers = signature_headers(message.id, int(self.clock()), orjson.dumps(body), key_bytes(self.key))
+        await self.endpoint.post(body, headers=headers)
+        return {}
+
+
+def event_of(message: Message, owner: str) -> dict[str, Any]:
+    """Return the event: its type is ``incident.start``, ``update``, ``flapping`` or ``end``; ``data.id`` is equal in all of them."""
+    incident = message.incident
+    return {
+        "type": f"incident.{_TYPES[message.phase]}",
+        "timestamp": iso(incident.changed_at),
+        "data": {
+            "id": incident.id,
+            "owner": owner,
+            "notification": shown(incident.notification),
+            "topic": incident.topic.value,
+            "severity": incident.severity.value,
+            "title": incident.title,
+            "reason": incident.reason,
+            "message": incident.message,
+            "url": incident.url,
+            "resources": [shown(path) for path in incident.members],
+            "count": incident.count,
+            "flapping": incident.flapping,
+            "startedAt": iso(incident.opened_at),
+            "endedAt": iso(incident.closed_at),
+        },
+    }
+
+
+def key_bytes(key: SecretValue) -> bytes:
+    """Return the bytes of a key ``whsec_<base64>``. Raises `SecretUnavailable` for any other form."""
+    text = key.reveal().strip()
+    try:
+        raw = base64.b64decode(text.removeprefix(PREFIX), validate=True)
+    except (binascii.Error, ValueError):
+        raw = b""
+    if not 24 <= len(raw) <= 64:
+        raise SecretUnavailable(
+            "the signing key is not 24 to 64 bytes in Base64",
+            code="RC8104",
+            hint="Write whsec_ and the Base64 of 32 random bytes: echo whsec_$(openssl rand -base64 32)",
+        )
+    return raw
+
+
+def signature_headers(identity: str, timestamp: int, body: bytes, key: bytes) -> dict[str, str]:
+    """Return the three headers of Standard Webhooks."""
+    signed = f"{identity}.{timestamp}.".encode() + body
+    digest = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
+    return {"webhook-id": identity, "webhook-timestamp": str(timestamp), "webhook-signature": f"v1,{digest}"}
+
+
+__all__ = ["SignedWebhook", "event_of", "key_bytes", "signature_headers"]

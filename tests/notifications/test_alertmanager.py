@@ -1,0 +1,100 @@
+"""A real Alertmanager sees an incident start, last and end: `amtool` shows it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler.notifications.sinks.alertmanager import REFRESH_S
+from tests.flow.stage_world import free_port
+from tests.notifications.notified import Notified
+
+SERVER = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
+TOOL = shutil.which("amtool")
+
+
+@pytest.fixture(scope="module")
+def alertmanager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    assert SERVER is not None, "run tests/setup-debian.sh"
+    folder: Path = tmp_path_factory.mktemp("alertmanager")
+    (folder / "config.yml").write_text("route: {receiver: none}\nreceivers: [{name: none}]\n")
+    url = f"http://127.0.0.1:{free_port()}"
+    arguments = [
+        f"--config.file={folder}/config.yml",
+        f"--storage.path={folder}",
+        f"--web.listen-address={url.partition('://')[2]}",
+    ]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([SERVER, *arguments, "--cluster.listen-address="], stdout=log, stderr=log)
+    try:
+        for _ in range(200):
+            try:
+                with urllib.request.urlopen(f"{url}/-/ready", timeout=1):
+                    break
+            except OSError:
+                time.sleep(0.05)
+        else:
+            raise AssertionError((folder / "log").read_text())
+        yield url
+    finally:
+        process.kill()
+        process.wait()
+
+
+def alerts(url: str, notification: str) -> list[dict[str, Any]]:
+    assert TOOL is not None, "run tests/setup-debian.sh"
+    done = subprocess.run(
+        [TOOL, f"--alertmanager.url={url}", "alert", "query", "-o", "json", f'notification="Notification/{notification}"'],
+        capture_output=True, text=True, check=True, timeout=20,
+    )  # fmt: skip
+    return list(json.loads(done.stdout or "[]") or [])
+
+
+async def test_amtool_sees_the_start_and_the_end(notified: Notified, alertmanager: str) -> None:
+    notified.within._clock[0] = 0  # the Alertmanager has the time of day
+    notified.secret("one", None)
+    notified.notification("amtool", f"alertmanager: {{url: '{alertmanager}'}}")
+    await notified.turn()
+    [alert] = alerts(alertmanager, "amtool")
+    assert alert["labels"]["alertname"] == "ReconcilerSyncFailed"
+    assert alert["labels"]["severity"] == "error"
+    assert alert["annotations"]["summary"] == "Secret/one cannot be read"
+
+    notified.set("one", "present-now")
+    await notified.look()
+    assert alerts(alertmanager, "amtool") == []
+    assert notified.notices(waiting=True) == []
+
+
+async def test_an_alert_is_repeated_before_it_expires_and_not_after_its_end(notified: Notified, alertmanager: str) -> None:
+    notified.within._clock[0] = 0
+    notified.secret("one", None)
+    notified.notification("again", f"alertmanager: {{url: '{alertmanager}'}}")
+    await notified.turn()
+    [first] = alerts(alertmanager, "again")
+    notified.within.later(REFRESH_S + 1)
+    await notified.send()
+    [repeated] = alerts(alertmanager, "again")
+    assert repeated["endsAt"] > first["endsAt"]
+    assert repeated["fingerprint"] == first["fingerprint"]
+
+    notified.within._clock[0] = 0
+    notified.secret("two", None)  # a change of another incident does not end the repetition of this one
+    await notified.turn()
+    assert len(alerts(alertmanager, "again")) == 2
+    notified.set("one", "present-now")
+    notified.set("two", "present-now")
+    await notified.look()
+    notified.within.later(2 * REFRESH_S)
+    await notified.send()
+    assert alerts(alertmanager, "again") == []
+    await notified.engine.finish_pass()
+    assert "4 sent" in notified.delivering("again").message
