@@ -33,6 +33,14 @@ KNOWN = (
     "execution-after-finish",
     "report-before-send",
     "report-after-send",
+    "review-after-intent",
+    "review-after-check",
+    "review-after-open",
+    "review-after-plan",
+    "review-after-close",
+    "review-after-comment",
+    "review-after-cancel",
+    "review-before-grant",
 )
 """Every name in the code; a test fails when one is missing here or has no case."""
 

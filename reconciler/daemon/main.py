@@ -23,6 +23,7 @@ from reconciler.engine.queue import WorkQueue
 from reconciler.log import get_logger
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.exit_codes import EXIT_ERROR, EXIT_INVALID, EXIT_OK, EXIT_PARTIAL
+from reconciler.reviews.loop import ReviewLoop
 
 DRAIN_S = 25
 Reload = Callable[[], Config]
@@ -97,11 +98,18 @@ class Daemon:
                 touch=loop.touch,
             )
             session.engine.read_event_status = pipeline.event_status.read
-            loop.more = {**pipeline.loops(), **_peer_loops(session, queue)}
+            reviews = ReviewLoop(
+                session.engine.current,
+                session.engine.source,
+                holder=queue.holder,
+                beat=lambda limit_s: loop.beats.beat("reviews", time.monotonic(), limit_s),
+            )
+            pipeline.intake.on_delivery = pipeline.apps.on_delivery = reviews.intake.note
+            loop.more = {**pipeline.loops(), "reviews": reviews.run, **_peer_loops(session, queue)}
             status = Status(lambda: publisher.encoded(self._info()), publisher.row)
             async with contextlib.AsyncExitStack() as stack:
                 stack.callback(pipeline.close)
-                await stack.enter_async_context(listening(session, loop, pipeline, status))
+                await stack.enter_async_context(listening(session, loop, pipeline, status, reviews))
                 await queue.start(loop.reconcile, pipeline.step)
                 stack.enter_context(self._clock(session, loop, queue))
                 self._running()
