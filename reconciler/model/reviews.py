@@ -36,8 +36,9 @@ class PullRequest:
     updated_at: float = 0.0
     """Seconds since the epoch; events arrive out of order."""
     is_open: bool = True
+    is_merged: bool = False
     merge_commit: str = ""
-    """The commit on the base branch; empty unless it was merged."""
+    """The commit on the base branch; empty unless it was merged and the provider names it."""
     merged_by: str = ""
 
 

@@ -101,7 +101,9 @@ class ReviewIntake:
             if await store.save_review(before, *changed):
                 self._wake()
                 return
-        raise StateError(f"the review {key} changes all the time", code="RC8203", hint="The next list of open pull requests contains it.")
+        raise StateError(
+            f"the review {key} changes all the time", code="RC8203", hint="The next list of open pull requests contains it."
+        )
 
 
 def _described(state: ReviewState, pull: PullRequest) -> ReviewState:
@@ -119,10 +121,9 @@ def _described(state: ReviewState, pull: PullRequest) -> ReviewState:
 
 
 def _ended(state: ReviewState, pull: PullRequest, now: float) -> ReviewState:
-    merged = bool(pull.merge_commit) and not pull.is_open
     return replace(
         state,
-        closed="merged" if merged else "closed",
+        closed="merged" if pull.is_merged and not pull.is_open else "closed",
         closed_at=now,
         merge_commit=pull.merge_commit,
         merged_by=pull.merged_by,

@@ -62,9 +62,9 @@ class MergeOutcome:
     async def _in_force(self, state: ReviewState) -> bool:
         """Whether the active revision contains the merge."""
         fetched = self._current.source.fetched
-        if fetched is None or fetched.id != self._current.active.revision or not state.merge_commit:
+        if fetched is None or fetched.id != self._current.active.revision:
             return False
-        return await self._source.includes(fetched, state.merge_commit)
+        return await self._source.includes(fetched, state.merge_commit or state.head)
 
     def _rows(self, state: ReviewState) -> Iterator[OutcomeRow]:
         statuses, active = self._current.view.statuses, self._current.active

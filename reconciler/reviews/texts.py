@@ -131,7 +131,8 @@ def _after(state: ReviewState, rows: tuple[OutcomeRow, ...]) -> list[str]:
     if state.closed != "merged":
         return []
     by = f" by {code(state.merged_by)}" if state.merged_by else ""
-    lines = [f"Merged as {code(state.merge_commit[:12])}{by} at {iso(state.closed_at)}."]
+    commit = f" as {code(state.merge_commit[:12])}" if state.merge_commit else ""
+    lines = [f"Merged{commit}{by} at {iso(state.closed_at)}."]
     if not rows:
         return lines
     counts: dict[str, int] = {}

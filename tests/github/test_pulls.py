@@ -88,7 +88,7 @@ async def test_annotations_go_in_pages_and_go_on_after_a_failure(github):
 
 
 async def test_a_check_of_another_app_with_the_same_name_and_marker_is_left_alone(github):
-    other, app = create(github, permissions=PERMISSIONS, name="other"), app_of(github)
+    other, app = create(github, permissions=PERMISSIONS), app_of(github)
     async with acting(github, other) as api:
         theirs = await PULLS.check(api, report(), "")
     async with acting(github, app) as api:

@@ -37,6 +37,7 @@ class ReviewWorld(AppWorld):
             self.use_app()
         grants = {"permissions": PERMISSIONS, "events": EVENTS}
         self.github.put_state({"apps": {str(APP): grants}, "installations": {str(INSTALLATION): grants}})
+        self.write("hooks.yaml", self.integration("github").replace("name: github}\nspec", "name: hooks}\nspec"))
         self.source("web")
         self.settings()
         self.publish()

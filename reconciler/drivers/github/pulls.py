@@ -177,6 +177,7 @@ def _pull(row: GitHubPull) -> PullRequest:
         url=row.html_url,
         updated_at=names.epoch_of(row.updated_at) or 0.0,
         is_open=row.state == "open",
+        is_merged=merged,
         merge_commit=(row.merge_commit_sha or "") if merged else "",
         merged_by=(row.merged_by.login if row.merged_by is not None else None) or "",
     )

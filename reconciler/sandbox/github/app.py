@@ -36,7 +36,7 @@ from reconciler.sandbox.github.app_events import AppHooks
 from reconciler.sandbox.github.app_rules import UNREADABLE, signed_by
 from reconciler.sandbox.github.app_tokens import LIFE_S, InstallationTokens
 from reconciler.sandbox.github.apps import Apps
-from reconciler.sandbox.github.checks import Checks
+from reconciler.sandbox.github.checks import CheckRuns
 from reconciler.sandbox.github.comments import Comments
 from reconciler.sandbox.github.commits import Commits
 from reconciler.sandbox.github.deliveries import HookDeliveries
@@ -111,7 +111,7 @@ class GitHub(GitHubState):
         self.statuses = Statuses(self, self.commits, self.deliveries)
         self.deployments = Deployments(self, self.commits, self.deliveries, self.runs, self.statuses)
         self.pulls = Pulls(self, self.commits, self.deliveries)
-        self.checks, self.comments = Checks(self, self.commits, self.deliveries), Comments(self, self.pulls, self.deliveries)
+        self.checks, self.comments = CheckRuns(self, self.commits, self.deliveries), Comments(self, self.pulls, self.deliveries)
         app_hooks = AppHooks(self, self.deliveries)
         self.app_tokens = InstallationTokens(self)
         self.apps = Apps(self, app_hooks, self.app_tokens)

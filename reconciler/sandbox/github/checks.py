@@ -40,7 +40,7 @@ _CREATE = (
 _UPDATE = tuple(name for name in _CREATE if name != "head_sha")
 
 
-class Checks:
+class CheckRuns:
     """Handles ``…/check-runs`` and ``…/commits/REF/check-runs``."""
 
     def __init__(self, app: GitHubState, commits: Commits, deliveries: HookDeliveries) -> None:
