@@ -33,6 +33,7 @@ RANGES = (
     ("RC60", "Plan and apply"),
     ("RC70", "State"),
     ("RC80", "Server and events"),
+    ("RC82", "Reviews of pull requests"),
     ("RC90", "Internal errors"),
 )
 
@@ -50,6 +51,8 @@ EXIT_CODES = (
     (5, "`validate`, `plan`, `apply`, `run --once`", "the manifests have errors"),
     (6, "`apply`, `run --once`", "partly applied: some changes failed, are stalled, are blocked or are out of date"),
     (6, "`trigger --wait`, `rerun --wait`", "not everything passed in time, or nothing was queued"),
+    (5, "`review`", "the manifests of the pull request have errors"),
+    (6, "`review`", "changes are blocked and wait for an approval, or the review timed out"),
     (6, "`redeliver`", "a source or a delivery could not be read"),
     (64, "any", "wrong usage"),
     (78, "`run`", "an error that a restart does not fix: invalid configuration, unusable state or master key"),

@@ -36,6 +36,14 @@ KNOWN = (
     "notice-before-send",
     "notice-after-send",
     "notice-after-record",
+    "review-after-intent",
+    "review-after-check",
+    "review-after-open",
+    "review-after-plan",
+    "review-after-close",
+    "review-after-comment",
+    "review-after-cancel",
+    "review-before-grant",
 )
 """Every name in the code; a test fails when one is missing here or has no case."""
 

@@ -198,11 +198,13 @@ def _site(url: str) -> str:
 
 def _wish(options: AppOptions, config: Config, place: _Registration, resources: Mapping[ResourceId, Resource]) -> AppWish:
     """Return the narrowest App for the manifests, with the permissions and events that the options add."""
-    from reconciler.engine.app_needs import app_needs, events_of, permissions_of
+    from reconciler.engine.app_needs import app_needs, events_of, permissions_of, review_needs
 
     needs = (
         app_needs(place.driver, place.existing, place.account.lower(), resources.values()) if place.existing is not None else ()
     )
+    if place.existing is not None:
+        needs += review_needs(place.driver, place.existing.id, config, checks=True)
     if not needs:
         say(f"no manifest in {options.dir} uses {place.integration}: the App gets no permissions but those of --permission")
     events = {*events_of(needs), *place.registrar.useful_events}

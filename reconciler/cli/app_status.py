@@ -101,7 +101,7 @@ def _chosen(resources: Mapping[ResourceId, Resource], name: str | None) -> list[
 
 async def _row(session: Session, integration: Resource, resources: Mapping[ResourceId, Resource]) -> _AppRow:
     from reconciler.engine.app_hooks import installation_of, webhook_owners
-    from reconciler.engine.app_needs import app_needs, events_of, permissions_of
+    from reconciler.engine.app_needs import app_needs, events_of, permissions_of, review_needs
 
     needs: tuple[AppNeed, ...] = ()
     installation, deps = installation_of(integration), session.deps
@@ -112,6 +112,7 @@ async def _row(session: Session, integration: Resource, resources: Mapping[Resou
         if registrar is None or installation is None:
             raise ReconcilerError(f"{integration.id} uses no App", code="RC4209")
         needs = app_needs(client.driver, integration, installation.account, resources.values())
+        needs += review_needs(client.driver, integration.id, deps.config, checks=True)
         events = {**dict.fromkeys(registrar.useful_events, False), **events_of(needs)}
         root, uid = deps.config.server.public_url, installation.uid(deps.owner)
         hook_url = app_hook_url(root, deps.owner, uid, deps.keyring.key_id) if root else ""

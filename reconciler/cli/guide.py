@@ -83,6 +83,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "notify": ("reconciler notify test ops", "reconciler notify test ops@payments"),
     "orphans": ("reconciler orphans", "reconciler orphans --delete"),
     "ping": ("reconciler ping EventSource/payments",),
+    "review": ("reconciler review 42", "reconciler review 42 -o json"),
     "credentials": ("reconciler credentials", "reconciler credentials --until 90d -o json"),
     "doctor": ("reconciler doctor",),
     "schema": ("reconciler schema EventSource", "reconciler schema --list", "reconciler schema --editor"),

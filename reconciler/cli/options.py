@@ -139,6 +139,10 @@ class ApproveOptions(VerbOptions):
     digest: str | None
 
 
+class ReviewOptions(OutputOptions):
+    number: int
+
+
 class CancelOptions(VerbOptions):
     id: str
 

@@ -492,6 +492,13 @@ VERBS: tuple[Verb, ...] = (
         (_RESOURCE,),
     ),
     Verb(
+        "review",
+        "reviews",
+        options.ReviewOptions,
+        "review a pull request now; exits with 5 if its manifests are invalid, with 6 if changes are blocked",
+        (_arg("number", type=count, metavar="PR", help="number of the pull request"), _OUTPUT),
+    ),
+    Verb(
         "credentials",
         "credentials",
         options.CredentialsOptions,

@@ -13,8 +13,12 @@ MAX_ISSUER = 255
 """The smallest limit of the relying parties (`reconciler.drivers.trust`)."""
 MIN_KEY_ROTATION_S = 2 * 86_400
 MIN_TOKEN_S, MAX_TOKEN_S = 60, 3600
+MAX_CHECK = 100
+MIN_REVIEW_S, MIN_SWEEP_S = 1, 1
 
 _OWNER = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
+_REPOSITORY = re.compile(r"[A-Za-z0-9_.-]{1,100}/[A-Za-z0-9_.-]{1,100}")
+_INTEGRATION = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,250})(?:@[a-z0-9](?:[a-z0-9.-]{0,250}))?")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 
 _RULE = re.compile(
@@ -30,6 +34,7 @@ def check(config: Config) -> Iterator[tuple[str, str]]:
     yield from _server(config)
     yield from _oidc(config)
     yield from _network(config)
+    yield from _review(config)
     yield from _times(config)
     if not config.state.url.startswith(("sqlite:////", "postgresql+psycopg://")) or config.state.url.endswith(":memory:"):
         yield "state.url", "must be sqlite:///PATH or postgresql+psycopg://…"
@@ -108,6 +113,26 @@ def _oidc(config: Config) -> Iterator[tuple[str, str]]:
         yield "oidc.keyRotation", "must be at least 2d, because a new key is published for 24 hours before it signs"
     if not MIN_TOKEN_S <= config.oidc.token_lifetime <= MAX_TOKEN_S:
         yield "oidc.tokenLifetime", "must be from 1m to 1h"
+
+
+def _review(config: Config) -> Iterator[tuple[str, str]]:
+    review = config.review
+    if review.repository and not _REPOSITORY.fullmatch(review.repository):
+        yield "review.repository", f"{review.repository[:80]!r} is not OWNER/NAME"
+    if not review.integration:
+        return
+    if not _INTEGRATION.fullmatch(review.integration):
+        yield "review.integration", f"{review.integration[:80]!r} is not the NAME or NAME@CANVAS of an Integration"
+    if not review.check or len(review.check) > MAX_CHECK:
+        yield "review.check", f"must have 1 to {MAX_CHECK} characters"
+    for key, seconds, least in (("timeout", review.timeout, MIN_REVIEW_S), ("interval", review.interval, MIN_SWEEP_S)):
+        if seconds < least:
+            yield f"review.{key}", f"must be at least {least}s"
+    if not review.repository and "://" not in config.source.url and ":" not in config.source.url.partition("/")[0]:
+        yield (
+            "review.repository",
+            "is required if source.url is a folder: a folder does not name the repository of the pull requests",
+        )
 
 
 def _network(config: Config) -> Iterator[tuple[str, str]]:

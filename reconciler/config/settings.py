@@ -178,6 +178,28 @@ class NetworkConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ReviewConfig:
+    """Review of pull requests: an offline plan as a check and one comment."""
+
+    integration: _Text = _key(
+        "", "Integration that reads pull requests and writes checks, as `NAME` or `NAME@CANVAS`. Empty: no review."
+    )
+    repository: Annotated[str, ValueType("OWNER/NAME", values.text)] = _key(
+        "", "The repository of the pull requests. Default: the path of `source.url`."
+    )
+    check: _Text = _key("reconciler/plan", "Name of the check run, or the context of the commit status.")
+    comment: _Flag = _key(True, "Keep one comment with the plan in each pull request.")
+    forks: Annotated[str, _words("offline", "off")] = _key(
+        "offline", "offline: review pull requests of forks without secrets and provider calls; off: do not review them."
+    )
+    timeout: _Duration = _key(600.0, "Maximum time of one review; its check then ends as timed out.")
+    approvers: _List = _key(
+        (), "Logins that may approve blocked changes. Default: everyone with write access, except the author of the pull request."
+    )
+    interval: _Duration = _key(60.0, "Interval at which open pull requests are listed, in case an event was lost.")
+
+
+@dataclass(frozen=True, slots=True)
 class RetentionConfig:
     """How long rows are kept."""
 
@@ -225,6 +247,7 @@ class Config:
         {},
         "Limits by provider: `writesPerMinute`, `writesPerHour`, `pointsPerMinute`. Default: the published limits, and none for other hosts.",
     )
+    review: ReviewConfig = ReviewConfig()
     retention: RetentionConfig = RetentionConfig()
     status: StatusConfig = StatusConfig()
     log: LogConfig = LogConfig()

@@ -24,6 +24,7 @@ from reconciler.log import get_logger
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.exit_codes import EXIT_ERROR, EXIT_INVALID, EXIT_OK, EXIT_PARTIAL
 from reconciler.notifications.outbox import NotificationOutbox
+from reconciler.reviews.loop import ReviewLoop
 
 DRAIN_S = 25
 OUTBOX_S = 30.0
@@ -103,11 +104,18 @@ class Daemon:
             )
             session.engine.read_event_status = pipeline.read_status
             session.engine.announcer.on_news = pipeline.outbox.wake
-            loop.more = {**pipeline.loops(), **_peer_loops(session, queue)}
+            reviews = ReviewLoop(
+                session.engine.current,
+                session.engine.source,
+                holder=queue.holder,
+                beat=lambda limit_s: loop.beats.beat("reviews", time.monotonic(), limit_s),
+            )
+            pipeline.intake.on_delivery = pipeline.apps.on_delivery = reviews.intake.note
+            loop.more = {**pipeline.loops(), "reviews": reviews.run, **_peer_loops(session, queue)}
             status = Status(lambda: publisher.encoded(self._info()), publisher.row)
             async with contextlib.AsyncExitStack() as stack:
                 stack.callback(pipeline.close)
-                await stack.enter_async_context(listening(session, loop, pipeline, status))
+                await stack.enter_async_context(listening(session, loop, pipeline, status, reviews))
                 await queue.start(loop.reconcile, pipeline.step)
                 stack.enter_context(self._clock(session, loop, queue))
                 self._running()

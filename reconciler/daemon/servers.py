@@ -11,6 +11,8 @@ from reconciler.daemon.session import Session
 from reconciler.engine.control import Control
 from reconciler.engine.loop import Loop
 from reconciler.model.resources import ResourceId
+from reconciler.reviews.commands import ReviewCommands
+from reconciler.reviews.loop import ReviewLoop
 from reconciler.server import wellknown
 from reconciler.server.admin import AdminOperations, AdminServer
 from reconciler.server.api.document import document as openapi
@@ -26,7 +28,9 @@ STATE_STUCK_S = 12.0
 
 
 @contextlib.asynccontextmanager
-async def listening(session: Session, loop: Loop, pipeline: EventPipeline, status: Status) -> AsyncIterator[None]:
+async def listening(
+    session: Session, loop: Loop, pipeline: EventPipeline, status: Status, reviews: ReviewLoop
+) -> AsyncIterator[None]:
     """Listen on the admin socket and on ``server.listen`` until the context ends."""
 
     async def trigger(integrations: tuple[ResourceId, ...]) -> None:
@@ -35,8 +39,17 @@ async def listening(session: Session, loop: Loop, pipeline: EventPipeline, statu
     config = session.config.server
     control = Control(session.engine, trigger)
     backend = Backend(
-        pipeline.commands, control, pipeline.logs, pipeline.pushing, status, config.public_url, session.issuer, openapi
+        commands=pipeline.commands,
+        control=control,
+        logs=pipeline.logs,
+        pushing=pipeline.pushing,
+        status=status,
+        public_url=config.public_url,
+        issuer=session.issuer,
+        openapi=openapi,
+        reviews=ReviewCommands(session.engine.current, session.engine.source, reviews.intake),
     )
+    reviews.request = trigger
     admin = AdminServer(session.config.state_dir, AdminOperations(backend).handle)
     app = App(
         _probes(session, loop, _metrics(session, pipeline)),

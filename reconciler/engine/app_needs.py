@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from reconciler.config.settings import Config
 from reconciler.drivers.base import Driver
+from reconciler.drivers.pulls import pulls_of
 from reconciler.engine.credential_check import widest
 from reconciler.model.resources import Kind, Resource, ResourceId
 
@@ -39,6 +41,15 @@ def app_needs(driver: Driver, integration: Resource, account: str, resources: It
     return tuple(row for row in rows if row.permissions or row.events)
 
 
+def review_needs(driver: Driver, integration: ResourceId, config: Config, *, checks: bool) -> tuple[AppNeed, ...]:
+    """Return the needs of reviews, if the configuration names ``integration`` for them; ``checks``: whether they write checks."""
+    pulls = pulls_of(driver)
+    name, _, canvas = config.review.integration.partition("@")
+    if pulls is None or ResourceId(Kind.INTEGRATION.value, canvas or "default", name) != integration:
+        return ()
+    return (AppNeed(integration, pulls.needs(checks=checks), pulls.events(checks=checks)),)
+
+
 def permissions_of(needs: Iterable[AppNeed]) -> Mapping[str, str]:
     """Return all permissions; of several levels the highest."""
     return widest(need.permissions for need in needs)
@@ -53,4 +64,4 @@ def events_of(needs: Iterable[AppNeed]) -> Mapping[str, bool]:
     return events
 
 
-__all__ = ["AppNeed", "app_needs", "events_of", "permissions_of"]
+__all__ = ["AppNeed", "app_needs", "events_of", "permissions_of", "review_needs"]

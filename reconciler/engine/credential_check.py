@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from reconciler.config.settings import Config
+from reconciler.drivers.pulls import pulls_of
 from reconciler.engine.app_hooks import needs_of as app_needs
 from reconciler.engine.connections import Client
 from reconciler.engine.revision import ActiveRevision
@@ -15,14 +17,14 @@ _LEVELS = ("read", "write", "admin")
 _QUESTIONS = ("valid", "identity", "granted", "missing", "expiresAt")
 
 
-async def check_credential(link: Client, live: ActiveRevision) -> CredentialReport:
+async def check_credential(link: Client, live: ActiveRevision, config: Config) -> CredentialReport:
     """Check the credential. Raises `AuthFailed` for one that is refused or invalid, so that no further call is made with it.
 
     An answer that says nothing about the credential leaves all questions open: it may not read its own rights, or the server has no
     such call. Errors of later calls show its rights then.
     """
     try:
-        report = await link.driver.check(link.api, needs_of(link, live))
+        report = await link.driver.check(link.api, needs_of(link, live, config))
     except (NotFound, PermissionDenied, ValidationFailed, ProviderProtocolError) as error:
         message = f"not checked: {error.message}"
         return CredentialReport(valid=True, message=message, unknown=dict.fromkeys(_QUESTIONS, message))
@@ -31,14 +33,17 @@ async def check_credential(link: Client, live: ActiveRevision) -> CredentialRepo
     return report
 
 
-def needs_of(link: Client, live: ActiveRevision) -> Mapping[str, str]:
-    """Return the declared permissions, and those of every resource that names the integration; of several levels the highest."""
+def needs_of(link: Client, live: ActiveRevision, config: Config) -> Mapping[str, str]:
+    """Return the declared permissions, those of every resource that names the integration, and of reviews; the highest levels."""
     integration = link.connection.integration
     resource = live.resources.get(integration)
     rows: list[Mapping[str, str]] = (
         [{str(k): str(v) for k, v in resource.spec.get("permissions", {}).items()}] if resource is not None else []
     )
     rows += [app_needs(link, user) for user in live.resources.values() if integration in user.references]
+    pulls = pulls_of(link.driver)
+    if pulls is not None and config.review.integration in {integration.name, f"{integration.name}@{integration.canvas}"}:
+        rows.append(pulls.needs(checks=pulls.has_checks(link.connection)))
     return widest(rows)
 
 

@@ -169,7 +169,7 @@ async def prepare(order: ReconcileRequest, setting: ReconcileContext, links: Cli
         async with links.trying(order.integration):
             link = await links.current(order.integration, setting.live, stored, setting.secrets, explicit=order.explicit)
             prepared = dataclasses.replace(prepared, link=link, twins=links.twins(link.connection, setting.live, stored))
-            prepared = dataclasses.replace(prepared, credential=await check_credential(link, setting.live))
+            prepared = dataclasses.replace(prepared, credential=await check_credential(link, setting.live, deps.config))
         prepared = await _compile(prepared, deps)
         return await _decide(prepared, deps)
     except ReconcilerError as error:

@@ -21,7 +21,7 @@ from reconciler.engine.former_apps import former_apps
 from reconciler.engine.revision import ActiveRevision
 from reconciler.events.app_routing import AppEndpoint, app_endpoints, unrouted
 from reconciler.events.group_commit import InboxFull
-from reconciler.events.intake import ACCEPTED, BUSY, CONTRADICTED, REFUSED, Intake, LastDelivery
+from reconciler.events.intake import ACCEPTED, BUSY, CONTRADICTED, REFUSED, Intake, LastDelivery, OnDelivery, no_reader
 from reconciler.model.errors import ReconcilerError, StateError
 from reconciler.model.events import Delivery, Event, EventState, Origin, Refusal, Rejection
 from reconciler.model.resources import ResourceId, SecretRef
@@ -71,6 +71,8 @@ class AppIntake:
         self.refused: dict[str, tuple[float, str]] = {}
         """App → time and reason of its last refused delivery."""
 
+        self.on_delivery: OnDelivery = no_reader
+        """Called with the Integrations that a verified delivery belongs to, before it is answered. Raises `StateError`."""
         self.arrived: OrderedDict[str, None] = OrderedDict()
         """Ids of the newest deliveries that are stored, for the recovery that asked for them."""
 
@@ -142,6 +144,7 @@ class AppIntake:
         if owners:  # what an installation says that nobody declared is not believed
             await self._learn(endpoint, event)
             sources = endpoint.route(event, delivery.type, self._names(endpoint))
+            await self.on_delivery(owners, delivery)
         await self._note(endpoint, delivery, origin, now)
         events = [self._intake.event_of(source, delivery, origin, now) for source in sources]
         known = bool(owners) or owner_known(endpoint, event)

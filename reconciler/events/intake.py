@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import hmac
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import orjson
@@ -34,6 +34,13 @@ class LastDelivery:
     key: int = 0
 
 
+OnDelivery = Callable[[Collection[ResourceId], Delivery], Awaitable[None]]
+
+
+async def no_reader(_integrations: Collection[ResourceId], _delivery: Delivery) -> None:
+    """Do nothing: nobody else reads deliveries."""
+
+
 class Intake:
     """Receives deliveries, once in each process. What it caches can be rebuilt from the active revision and the state."""
 
@@ -53,6 +60,8 @@ class Intake:
         self.heard: dict[ResourceId, LastDelivery] = {}
         self.refused: dict[ResourceId, tuple[float, str]] = {}
         """Time and reason of the last refused delivery of each source."""
+        self.on_delivery: OnDelivery = no_reader
+        """Called with the Integration of a verified delivery, before it is answered. Raises `StateError`."""
         self.counts: Counter[str] = Counter()
         """Deliveries by outcome: accepted, duplicate, contradicted, busy, and every `Refusal`."""
 
@@ -143,6 +152,8 @@ class Intake:
         source = endpoint.source.id
         self.note(source, LastDelivery(now, delivery.type, delivery.key))
         try:
+            if endpoint.integration:
+                await self.on_delivery((ResourceId.from_path(endpoint.integration),), delivery)
             stored = await self.store(source, delivery, Origin.DELIVERED, now)
         except InboxFull:
             self.counts["busy"] += 1

@@ -1276,6 +1276,31 @@ _TABLE = (
         "A commit status shows how the sync of a commit ended, so a test would look like a result.",
         "Push a commit, and see the condition Delivering of the Notification.",
     ),
+    # 82xx reviews of pull requests
+    Code(
+        "RC8201",
+        "Pull requests cannot be reviewed with this configuration",
+        "`review.integration` names no Integration of a code host, or `source.url` is not the URL of a remote repository.",
+        "Declare the Integration of the code host that has the repository of the manifests, and name it in `review.integration`.",
+    ),
+    Code(
+        "RC8202",
+        "A pull request was not reviewed in time",
+        "The head cannot be fetched yet, or the provider does not answer.",
+        "No action is required: the review is repeated. At `review.timeout` its check ends as timed out.",
+    ),
+    Code(
+        "RC8203",
+        "A review changes all the time",
+        "Several processes and events changed the same review at once.",
+        "No action is required: the next list of open pull requests contains it.",
+    ),
+    Code(
+        "RC8204",
+        "The pull request is not reviewed",
+        "It is closed, is for another branch than `source.branch`, or comes from a fork while `review.forks` is `off`.",
+        "Name an open pull request for the watched branch, or change `review.forks`.",
+    ),
     # 90xx internal errors
     Code(
         "RC9001",

@@ -235,6 +235,17 @@ class NotifiedSink(JsonView, frozen=True):
     sink: str
 
 
+class ReviewedPull(JsonView, frozen=True):
+    """The verdict on a pull request; ``digest`` is that of its blocked changes."""
+
+    number: int
+    head: str
+    conclusion: str
+    outcome: str
+    url: str = ""
+    digest: str = ""
+
+
 class Cancelled(JsonView, frozen=True):
     """``item`` for an item that was discarded, ``execution`` for an execution that is being cancelled."""
 

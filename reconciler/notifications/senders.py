@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reconciler.drivers.base import Connection
 from reconciler.drivers.builtin.urls import PROVIDER, origin_of, path_of
+from reconciler.drivers.connection import Connection
 from reconciler.drivers.http.transport import tls_context
 from reconciler.engine.current import Current
 from reconciler.manifests.notification_spec import NotificationSpec, SinkSpec, StatusSinkSpec

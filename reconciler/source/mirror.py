@@ -33,6 +33,8 @@ _T = TypeVar("_T")
 _INCOMING = "refs/reconciler/incoming"
 _FORMER = "refs/reconciler/former"
 _BASE = "refs/reconciler/base"
+_REVIEWED = "refs/reconciler/reviewed"
+_REVIEW_BASE = "refs/reconciler/review-base"
 _MAX_PACKS = 30
 _MAX_TOKEN_BYTES = 16_384
 
@@ -111,6 +113,36 @@ class RemoteSource:
             f"{ref!r} is not a commit of the source", hint="Name a branch, a tag or a commit in the branch's history."
         )
 
+    async def fetch_commit(self, ref: str, commit: str, name: str) -> Revision:
+        """Fetch ``ref`` of the remote and return ``commit``, which is its newest commit or in its history. ``name`` is shown.
+
+        The branch does not move. Raises `RefUnknown` if the ref has moved to other commits, and `BranchGone` if it is gone.
+        """
+        check_ref(commit)
+        async with self._locked() as lock:
+            await self._prepare()
+            await self._make_room()
+            await self._transfer(lock, self._branch_ref, _REVIEW_BASE)
+            await self._transfer(lock, ref, _REVIEWED, self._growth_guard())
+            newest = await self._reader.commit_of(_REVIEWED)
+            if newest is None or not (newest == commit or await self._reader.is_ancestor(commit, newest)):
+                raise RefUnknown(f"{commit[:12]} is not in {ref} any more", hint="It was replaced by newer commits.")
+            return await self._reader.revision(commit, name)
+
+    async def fork_point(self, revision: Revision, of: str = "") -> tuple[Revision, int]:
+        """Return the newest common ancestor of ``revision`` and the branch (or the commit ``of``), and how many commits it lacks.
+
+        The branch is as `fetch_commit` saw it: it may be newer than the revision in force.
+        """
+        other = of or _REVIEW_BASE
+        base = await self._reader.fork_point(other, revision.commit)
+        behind = await self._reader.git("rev-list", "--count", f"{base.commit}..{other}")
+        return base, int(behind.text) if behind.returncode == 0 and behind.text.isdigit() else 0
+
+    async def includes(self, revision: Revision, commit: str) -> bool:
+        """Whether ``commit`` is in the history of ``revision``."""
+        return revision.commit == commit or await self._reader.is_ancestor(check_ref(commit), revision.commit)
+
     async def snapshot(self, revision: Revision) -> Snapshot:
         """Return the content of ``revision``. A damaged mirror is cloned again first."""
         return await self._retrying(lambda: self._reader.snapshot(revision, self._selector))
@@ -164,13 +196,35 @@ class RemoteSource:
         check_owner(self._mirror)
         await asyncio.to_thread(_remove_leftovers, self._mirror)
 
-    async def _transfer(self, lock: int, remote_ref: str, local_ref: str) -> None:
+    async def _make_room(self) -> None:
+        """Drop the objects of pull requests before they reach half of the limit: they must never keep the branch from being fetched."""
+        if await asyncio.to_thread(_bytes_in, self._mirror) < self._options.caps.mirror_bytes // 2:
+            return
+        await self._reader.git("update-ref", "-d", _REVIEWED)
+        await self._reader.git("repack", "-a", "-d", "-q")
+        await self._reader.git("prune", "--expire=now")
+
+    def _growth_guard(self) -> Callable[[], None]:
+        """Return a check that raises `SourceTooLarge` when the mirror has grown by more than a revision may have."""
+        limit = self._options.caps.revision_bytes
+        before = _bytes_in(self._mirror)
+
+        def guard() -> None:
+            if _bytes_in(self._mirror) - before > limit:
+                raise SourceTooLarge(
+                    f"the pull request brings more than {limit >> 20} MiB; the fetch was stopped",
+                    hint="Keep large files out of the repository of the manifests.",
+                )
+
+        return guard
+
+    async def _transfer(self, lock: int, remote_ref: str, local_ref: str, guard: Callable[[], None] | None = None) -> None:
         checked = await self._reader.git("check-ref-format", remote_ref)
         if checked.returncode:
             raise RefUnknown(f"{remote_ref[:80]!r} is not the name of a branch or tag", hint="Correct `source.branch`.")
         config, secrets = self._credentials()
         run = ProcessResult(
-            deadline_s=self._options.deadline_s, config=config, secrets=secrets, pass_fds=(lock,), guard=self._quota
+            deadline_s=self._options.deadline_s, config=config, secrets=secrets, pass_fds=(lock,), guard=guard or self._quota
         )
         try:
             result = await self._remote.run(

@@ -76,6 +76,14 @@ class AsyncStore:
     refuse_credential = _on_thread(Store.refuse_credential)
     standing_refusal = _on_thread(Store.standing_refusal)
 
+    # `reconciler.state.reviews`
+    drop_reviews = _on_thread(Store.drop_reviews)
+    due_reviews = _on_thread(Store.due_reviews)
+    open_reviews = _on_thread(Store.open_reviews)
+    review = _on_thread(Store.review)
+    review_of_check = _on_thread(Store.review_of_check)
+    save_review = _on_thread(Store.save_review)
+
     # `reconciler.state.statuses`
     drop_resources = _on_thread(Store.drop_resources)
     generations = _on_thread(Store.generations)

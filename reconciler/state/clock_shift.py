@@ -82,6 +82,7 @@ def _pull_back(connection: SqlConnection, now: float, back_s: float) -> None:
         (tables.lease, tables.lease.c.until),
         (tables.reconcile_request, tables.reconcile_request.c.due_at),
         (tables.attempt, tables.attempt.c.at),
+        (tables.review, tables.review.c.due_at),
     ):
         connection.execute(update(table).where(column > now).values({column.name: column - back_s}))
     unsettled, queued = tables.intent.c.state.in_(UNSETTLED), tables.item.c.state == ItemState.QUEUED.value
@@ -93,6 +94,7 @@ def _pull_back(connection: SqlConnection, now: float, back_s: float) -> None:
     connection.execute(update(tables.intent).where(late).values(created_at=now))
     _rewrite(connection, tables.managed_object, _of_object(past))
     _rewrite(connection, tables.budget, _of_budget(sooner, past))
+    _rewrite(connection, tables.review, _fields(past, "open_since", "closed_at"))
     for name, value in connection.execute(select(tables.cursor.c.name, tables.cursor.c.value)).all():
         changed = orjson.dumps(_of_cursor(orjson.loads(value), sooner, past)).decode()
         if changed != value:
@@ -104,6 +106,7 @@ def _give_time(connection: SqlConnection, now: float, ahead_s: float) -> None:
         return min(now, at + ahead_s)
 
     _rewrite(connection, tables.execution, _fields(later, "started_at", "cancel_at"), tables.execution.c.state != "finished")
+    _rewrite(connection, tables.review, _fields(later, "open_since"))
     j = tables.joining.c.deadline
     connection.execute(update(tables.joining).where(j > now - ahead_s).values(deadline=j + ahead_s))
 

@@ -36,6 +36,7 @@ from reconciler.state.oidc_keys import OidcKeyStore
 from reconciler.state.queue import QueueStore
 from reconciler.state.reports import ReportStore
 from reconciler.state.requests import RequestStore
+from reconciler.state.reviews import ReviewStore
 from reconciler.state.routing import RoutingStore
 from reconciler.state.statuses import StatusStore
 from reconciler.state.tables import meta
@@ -63,6 +64,7 @@ class Store(
     CredentialStore,
     IncidentStore,
     NoticeStore,
+    ReviewStore,
 ):
     """The state of one installation. It is synchronous; on SQLite one thread at a time uses it (`reconciler.state.async_store.AsyncStore`)."""
 

@@ -379,3 +379,22 @@ class CursorColumns(TypedColumns):
 
 
 cursor = Table("cursor", metadata, CursorColumns)
+
+
+class ReviewColumns(TypedColumns):
+    key: Named[str] = Column(String(300), primary_key=True)
+    version: Named[int] = Column(Integer)
+    due_at: Named[float] = Column(Double)
+    is_open: Named[bool] = Column(Boolean)
+    check_id: Named[str] = Column(String(40))
+    payload: Named[bytes] = Column(LargeBinary)
+
+
+review = Table(
+    "review",
+    metadata,
+    ReviewColumns,
+    Index("review_due", "due_at"),
+    Index("review_check", "check_id"),
+    Index("review_open", "is_open"),
+)

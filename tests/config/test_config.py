@@ -74,6 +74,8 @@ reconcile:
 secrets: {{env: [A_*, B], folder: sec, sops: {{ageKeyFile: keys/age}}}}
 network: {{allow: [10.0.0.0/8, git.example.com, "*.corp.example:8443", "[::1]:80"], caBundle: ca.pem, proxy: http://proxy:3128}}
 rateLimits: {{github: {{writesPerMinute: 10, writesPerHour: 100}}, buddy: {{pointsPerMinute: 5}}}}
+review:
+  {{integration: host@ci, repository: acme/web, check: plan, comment: false, forks: off, timeout: 5m, approvers: [ada], interval: 2m}}
 retention: {{inbox: 1d, history: 2d}}
 status: {{file: out/status.json, heartbeat: 1s}}
 log: {{format: json, level: debug}}
@@ -266,6 +268,11 @@ def test_all_problems_come_at_once_from_file_environment_and_checks(tmp_path: Pa
         ("source: {verify: {mode: HEAD}}", "allowedSignersFile"),
         ('source: {url: "a\\nb"}', "control characters"),
         ("log: {format: xml}", "one of auto"),
+        ("review: {integration: 'A B'}", "NAME or NAME@CANVAS"),
+        ("review: {integration: github, timeout: 0s, repository: a/b}", "at least 1s"),
+        ("review: {repository: web}", "OWNER/NAME"),
+        ("review: {integration: github, check: '', repository: a/b}", "characters"),
+        ("{review: {integration: github}, source: {url: /srv/manifests}}", "is required if source.url is a folder"),
     ],
 )
 def test_a_wrong_value_is_refused_with_what_it_must_be(text: str, expected: str, tmp_path: Path) -> None:

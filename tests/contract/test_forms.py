@@ -12,6 +12,7 @@ from typing import Any, cast
 import pytest
 import yaml
 
+from reconciler.config.settings import Config
 from reconciler.credentials.backends import SecretResolver
 from reconciler.drivers.auth import TokenCache
 from reconciler.drivers.http.budget import Budget
@@ -110,7 +111,7 @@ class Tried:
 
     async def check(self) -> CredentialReport | ReconcilerError:
         try:
-            return await check_credential(self._link, ActiveRevision())
+            return await check_credential(self._link, ActiveRevision(), Config())
         except ReconcilerError as error:
             return error
 

@@ -21,12 +21,14 @@ from reconciler.drivers.github.app_registration import GitHubAppRegistrar
 from reconciler.drivers.github.app_webhook import AppHookType, compile_app_webhook
 from reconciler.drivers.github.compile import compile_source, full_pattern, pattern_of
 from reconciler.drivers.github.executor import GitHubExecutor
+from reconciler.drivers.github.pulls import GitHubPullRequests
 from reconciler.drivers.github.receiver import GitHubReceiver
 from reconciler.drivers.github.reports import GitHubReporter
 from reconciler.drivers.github.spec import SPEC
 from reconciler.drivers.github.webhooks import HookType
 from reconciler.drivers.http.paging import ListBound, paginate
 from reconciler.drivers.provider import ProviderDriver, SecretHeader, by_type
+from reconciler.drivers.pulls import PullRequests
 from reconciler.drivers.wire import find
 from reconciler.model.errors import NotFound, PermissionDenied, ValidationFailed
 from reconciler.model.objects import ManagedObject
@@ -46,6 +48,7 @@ SCOPES: Mapping[str, tuple[str, ...]] = {
     "actions": ("repo",),
     "contents": ("repo",),
     "checks": (),  # no scope of a classic token grants it
+    "pull_requests": ("repo",),
 }
 """Permission → the scopes of a classic token that grant it, any one of them (GitHub's "scopes for OAuth apps")."""
 _READ_SCOPES = {"webhooks": ("read:repo_hook",)}
@@ -69,6 +72,7 @@ class GitHubDriver(ProviderDriver):
     reporter: Reporter | None = GitHubReporter()
     apps: AppWebhooks | None = GitHubAppWebhooks()
     registrar: AppRegistrar | None = GitHubAppRegistrar()
+    pulls: PullRequests | None = GitHubPullRequests()
 
     def address(self, url: str) -> tuple[str, str]:
         """The account is the first part of the path."""

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from reconciler.drivers.base import Api, ApiResponse
+from reconciler.drivers.auth import ApiResponse
+from reconciler.drivers.connection import Api
 from reconciler.drivers.http.errors import is_page
 from reconciler.model.errors import ProviderProtocolError
 from reconciler.model.incidents import NoticePhase

@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from reconciler.drivers.base import Api, Reporter
+from reconciler.drivers.base import Reporter
+from reconciler.drivers.connection import Api
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.executions import ReportKind, StatusReport
 from reconciler.model.incidents import NoticePhase, shown

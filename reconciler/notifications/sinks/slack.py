@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from reconciler.drivers.base import Api
+from reconciler.drivers.connection import Api
 from reconciler.drivers.wire import find
 from reconciler.model.errors import (
     AuthFailed,

@@ -36,6 +36,8 @@ from reconciler.sandbox.github.app_events import AppHooks
 from reconciler.sandbox.github.app_rules import UNREADABLE, signed_by
 from reconciler.sandbox.github.app_tokens import LIFE_S, InstallationTokens
 from reconciler.sandbox.github.apps import Apps
+from reconciler.sandbox.github.checks import CheckRuns
+from reconciler.sandbox.github.comments import Comments
 from reconciler.sandbox.github.commits import Commits
 from reconciler.sandbox.github.deliveries import HookDeliveries
 from reconciler.sandbox.github.deployments import Deployments
@@ -43,6 +45,7 @@ from reconciler.sandbox.github.hooks import RepositoryHooks
 from reconciler.sandbox.github.limits import RateLimits
 from reconciler.sandbox.github.logs import SimulatedLogs
 from reconciler.sandbox.github.oidc import JobTokens
+from reconciler.sandbox.github.pulls import Pulls
 from reconciler.sandbox.github.renames import Moves
 from reconciler.sandbox.github.request import etag, refuse
 from reconciler.sandbox.github.run_control import RunControl
@@ -56,6 +59,7 @@ TOKEN = "ghp_sandbox"
 GROUPS = (
     *("tokens", "orgs", "users", "repos", "renamed", "hooks", "deliveries"),
     *("workflows", "runs", "deployments", "commit_statuses", "apps", "installations", "manifests"),
+    *("pulls", "checks", "comments"),
 )
 ENTERPRISE = "/api/v3"
 """What all paths of the API begin with at an Enterprise server; the simulator takes them in both forms."""
@@ -106,6 +110,8 @@ class GitHub(GitHubState):
         self.logs, self.job_tokens, self.moves = SimulatedLogs(self, self.runs), JobTokens(self, self.runs), Moves(self)
         self.statuses = Statuses(self, self.commits, self.deliveries)
         self.deployments = Deployments(self, self.commits, self.deliveries, self.runs, self.statuses)
+        self.pulls = Pulls(self, self.commits, self.deliveries)
+        self.checks, self.comments = CheckRuns(self, self.commits, self.deliveries), Comments(self, self.pulls, self.deliveries)
         app_hooks = AppHooks(self, self.deliveries)
         self.app_tokens = InstallationTokens(self)
         self.apps = Apps(self, app_hooks, self.app_tokens)
@@ -156,7 +162,7 @@ class GitHub(GitHubState):
             hook: Mapping[str, object] = json_object(app.get("hook"))
             yield from (whole(app.get("id", 0)), whole(hook.get("id", 0)))
         yield from map(int, (*records["apps"], *records["installations"]))
-        for group in ("hooks", "workflows", "runs", "deployments", "commit_statuses"):
+        for group in ("hooks", "workflows", "runs", "deployments", "commit_statuses", "pulls", "checks", "comments"):
             yield from (whole(row.get("id", 0)) for rows in json_object(self.state[group]).values() for row in json_objects(rows))
 
     def routes(self) -> Iterable[Route]:
@@ -175,8 +181,9 @@ class GitHub(GitHubState):
         for prefix in ("/repos/{owner}/{repo}", "/repositories/{repo_id}", "/orgs/{org}", "/organizations/{org_id}"):
             yield from (*self.hooks.routes(prefix), *self.deliveries.routes(prefix))
         for prefix in ("/repos/{owner}/{repo}", "/repositories/{repo_id}"):
-            for part in (self.workflows, self.runs, self.logs, self.deployments, self.statuses, self.commits):
+            for part in (self.workflows, self.runs, self.logs, self.deployments, self.statuses, self.checks, self.commits):
                 yield from part.routes(prefix)
+            yield from (*self.pulls.routes(prefix), *self.comments.routes(prefix))
         yield from self.apps.routes()
         yield from (*self.logs.open_routes(OPEN[0]), *self.job_tokens.open_routes())
 
@@ -190,6 +197,8 @@ class GitHub(GitHubState):
             **self.deployments.actions(),
             **self.job_tokens.actions(),
             **self.apps.actions(),
+            **self.pulls.actions(),
+            **self.checks.actions(),
         }
 
     # every request

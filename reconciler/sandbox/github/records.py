@@ -50,6 +50,8 @@ class GitHubRepository(TypedDict):
     tag_objects: dict[str, str]
     behind: NotRequired[list[str]]
     conflicts: NotRequired[list[str]]
+    collaborators: NotRequired[dict[str, str]]
+    """Login → ``admin``, ``write`` or ``read``."""
 
 
 class StoredHook(TypedDict):
@@ -307,6 +309,59 @@ class StoredCommitStatus(TypedDict):
     created_at: str
 
 
+class StoredPull(TypedDict):
+    """A pull request; ``head_repo`` is None where the fork was deleted, ``files`` are the names of the changed files."""
+
+    number: int
+    id: int
+    title: str
+    author: str
+    state: str
+    draft: bool
+    head_repo: str | None
+    head_ref: str
+    head_sha: str
+    base_ref: str
+    base_sha: str
+    files: list[str]
+    merged_at: str | None
+    merged_by: str | None
+    merge_commit_sha: str | None
+    created_at: str
+    updated_at: str
+    closed_at: str | None
+
+
+class StoredCheck(TypedDict):
+    """A check run. Only the App that made it can change it."""
+
+    id: int
+    app_id: int
+    name: str
+    head_sha: str
+    external_id: str
+    details_url: str
+    status: str
+    conclusion: str | None
+    started_at: str | None
+    completed_at: str | None
+    output: dict[str, object]
+    annotations: list[dict[str, object]]
+    actions: list[dict[str, object]]
+
+
+class StoredComment(TypedDict):
+    """A comment of an issue or a pull request; ``app_id`` is 0 for one that no App wrote."""
+
+    id: int
+    number: int
+    author: str
+    app_id: int
+    body: str
+    created_at: str
+    updated_at: str
+
+
 class GitHubRecords(TypedDict):
     """The whole state. Hooks are by owner (``repos/101``, ``orgs/acme``), workflows by name, manifests by code, the rest by id."""
 
@@ -321,6 +376,9 @@ class GitHubRecords(TypedDict):
     runs: dict[str, list[StoredRun]]
     deployments: dict[str, list[StoredDeployment]]
     commit_statuses: dict[str, list[StoredCommitStatus]]
+    pulls: dict[str, list[StoredPull]]
+    checks: dict[str, list[StoredCheck]]
+    comments: dict[str, list[StoredComment]]
     apps: dict[str, StoredApp]
     installations: dict[str, StoredInstallation]
     manifests: dict[str, ManifestCode]

@@ -20,6 +20,9 @@ SCOPES: Mapping[str, tuple[str, ...]] = {
     "contents": ("repo",),
     "deployments": ("repo", "repo_deployment"),
     "statuses": ("repo", "repo:status"),
+    "pull_requests": ("repo",),
+    "checks": ("repo",),
+    "metadata": ("repo",),
 }
 """Permissions, and the scopes that are enough to write there; `READ_SCOPES` are enough to read."""
 READ_SCOPES: Mapping[str, tuple[str, ...]] = {"webhooks": ("read:repo_hook",)}
@@ -36,6 +39,8 @@ def lacking(token: GitHubToken | None, permission: str, *, write: bool) -> Refus
         if set(scopes) & set(token["scopes"]):
             return None
         return refuse(404, "Not Found", headers={"x-accepted-oauth-scopes": ", ".join(scopes)})
+    if permission == "metadata" and not write:
+        return None
     granted = token["permissions"].get(permission) or token["permissions"].get(NAMES.get(permission, permission), "")
     if granted in ("write", "admin") or (granted == "read" and not write):
         return None

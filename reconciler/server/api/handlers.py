@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import msgspec
 import orjson
 
 from reconciler.credentials.id_tokens import IdTokenIssuer
@@ -19,6 +20,8 @@ from reconciler.model.errors import ReconcilerError, UsageError
 from reconciler.model.resources import ResourceId
 from reconciler.model.values import too_deep
 from reconciler.notifications.delivery import send_test
+from reconciler.reviews.commands import ReviewCommands, ReviewRequest
+from reconciler.reviews.target import ReviewImpossible
 from reconciler.server.api.errors import Invalid
 from reconciler.stages.logs import LogReader, NoLog
 from reconciler.stages.outputs import MAX_BYTES, MAX_OUTPUTS, OutputReceiver
@@ -58,6 +61,8 @@ class Backend:
     """The OIDC issuer; None if this installation is none."""
     openapi: Callable[[str], Mapping[str, Any]] = lambda _url: {}
     """Returns the OpenAPI document for a public URL. It is built from the table of operations, which imports this module."""
+    reviews: ReviewCommands | None = None
+    """Reviews of pull requests; None in a one-shot command."""
 
 
 Handler = Callable[[Backend, Values, str], Awaitable[Answer]]
@@ -130,6 +135,17 @@ async def outputs(backend: Backend, values: Values, who: str) -> Answer:
     if not too_deep(pushed) and len(orjson.dumps(pushed)) > MAX_BYTES:
         raise Invalid(f"the outputs are larger than {MAX_BYTES} bytes", status=413, pointer="/body/outputs")
     return {"outputs": await backend.pushing.push(str(values["execution_id"]), who, pushed)}
+
+
+async def review(backend: Backend, values: Values, who: str) -> Answer:
+    """Review a pull request now."""
+    if backend.reviews is None:
+        raise ReviewImpossible("only the daemon reviews pull requests", hint="Start `reconciler run`.")
+    try:
+        request = msgspec.convert(dict(values), ReviewRequest)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"the request is invalid: {error}") from None
+    return await backend.reviews.review(request)
 
 
 async def reconcile(backend: Backend, values: Values, who: str) -> Answer:

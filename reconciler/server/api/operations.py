@@ -328,6 +328,7 @@ OPERATIONS: tuple[Operation, ...] = (
         answer_example={"resource": "EventSource/default/payments"},
         by_uid=True,
     ),
+    Operation("review", handlers.review, Access.LOCAL),
     Operation("oidc_documents", issuing.published_documents, Access.LOCAL),
     Operation("oidc_rotate", issuing.rotate, Access.LOCAL),
     Operation("oidc_token", issuing.token, Access.LOCAL),

@@ -1,0 +1,142 @@
+"""Events of pull requests: stored as what is to be reviewed before the delivery is answered. The event itself need not be kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+from msgspec.structs import replace
+
+from reconciler.drivers.pulls import PullRequests, pulls_of
+from reconciler.drivers.registry import driver_for
+from reconciler.engine.current import Current
+from reconciler.manifests.kinds import IntegrationSpec
+from reconciler.model.errors import StateError
+from reconciler.model.events import Delivery
+from reconciler.model.resources import ResourceId
+from reconciler.model.reviews import ButtonPress, MergeGroup, PullRequest, ReviewState, Wish
+from reconciler.reviews.target import integration_id, repository_name
+from reconciler.state.reviews import NEVER, StoredReview
+
+TRIES = 5
+QUIET_S = 3.0
+"""A pull request that changes again within this time waits as long: only its newest head matters."""
+MAX_OPEN = 2_000
+"""Reviews that are known at a time."""
+
+
+class ReviewIntake:
+    """Turns events and lists into reviews that are due."""
+
+    def __init__(self, current: Current, wake: Callable[[], None]) -> None:
+        self._current = current
+        self._context = current.context
+        self._wake = wake
+
+    async def note(self, integrations: Collection[ResourceId], delivery: Delivery) -> None:
+        """Store what a verified delivery of one of ``integrations`` says about the reviewed repository. Raises `StateError`."""
+        identity = integration_id(self._context.config)
+        if identity is None or identity not in integrations or delivery.problem:
+            return
+        resource = self._current.active.resources.get(identity)
+        driver = driver_for(resource.typed(IntegrationSpec).type) if resource is not None else None
+        pulls = pulls_of(driver) if driver is not None else None
+        event = pulls.read(delivery) if pulls is not None else None
+        repository = repository_name(self._context.config).lower()
+        if pulls is None or event is None or event.repository != repository:
+            return
+        if event.pull is not None:
+            await self.pull(repository, event.pull, pulls)
+        elif event.group is not None:
+            await self._group(repository, event.group)
+        elif event.press is not None:
+            await self._press(repository, event.press)
+
+    async def pull(self, repository: str, pull: PullRequest, pulls: PullRequests, *, force: bool = False) -> None:
+        """Store the newest head of a pull request, or its end. ``force``: review it again. Raises `StateError`."""
+        config = self._context.config
+        wanted = pull.base == config.source.branch and not (pull.fork and config.review.forks == "off")
+
+        def change(stored: StoredReview | None, now: float) -> tuple[ReviewState, float] | None:
+            if stored is None:
+                if not wanted or not pull.is_open:
+                    return None
+                return _described(ReviewState(repository, ref=pulls.head_ref(pull.number)), pull), now
+            state = stored.state
+            if pull.updated_at < state.updated_at and not force:
+                return None  # an event that was overtaken
+            newer = _described(state, pull)
+            if not pull.is_open or not wanted:
+                if state.closed:
+                    return None
+                return _ended(newer, pull, now), now
+            newer = replace(newer, closed="", reported=False) if state.closed else newer
+            if force:
+                return replace(newer, done_head="", failures=0, attempts=0), now
+            if (newer.head, newer.closed) == (state.head, state.closed):
+                return None if newer.title == state.title else (newer, stored.due_at)
+            return newer, now + (QUIET_S if now - state.open_since < QUIET_S else 0.0)
+
+        await self._change(f"{repository}#{pull.number}", change)
+
+    async def _group(self, repository: str, group: MergeGroup) -> None:
+        if group.branch != self._context.config.source.branch:
+            return
+        state = ReviewState(repository, head=group.head, base=group.base, ref=group.ref)
+        await self._change(f"{repository}@{group.head}", lambda stored, now: (state, now) if stored is None else None)
+
+    async def _press(self, repository: str, press: ButtonPress) -> None:
+        """Keep a press with the review whose check it is about; a later press replaces one that was not handled."""
+        key = await self._context.store.review_of_check(f"{repository}#", press.check_id)
+        if key is not None:
+            await self._change(key, lambda stored, now: _pressed(stored, press, now))
+
+    async def _change(self, key: str, change: Callable[[StoredReview | None, float], tuple[ReviewState, float] | None]) -> None:
+        store = self._context.store
+        for _ in range(TRIES):
+            stored = await store.review(key)
+            changed = change(stored, self._context.clock())
+            if changed is None:
+                return
+            before = stored or StoredReview(key, 0, NEVER, changed[0])
+            if await store.save_review(before, *changed):
+                self._wake()
+                return
+        raise StateError(
+            f"the review {key} changes all the time", code="RC8203", hint="The next list of open pull requests contains it."
+        )
+
+
+def _described(state: ReviewState, pull: PullRequest) -> ReviewState:
+    return replace(
+        state,
+        number=pull.number,
+        head=pull.head,
+        base=pull.base,
+        title=pull.title,
+        author=pull.author,
+        url=pull.url,
+        fork=pull.fork,
+        updated_at=max(pull.updated_at, state.updated_at),
+    )
+
+
+def _ended(state: ReviewState, pull: PullRequest, now: float) -> ReviewState:
+    return replace(
+        state,
+        closed="merged" if pull.is_merged and not pull.is_open else "closed",
+        closed_at=now,
+        merge_commit=pull.merge_commit,
+        merged_by=pull.merged_by,
+        failures=0,
+    )
+
+
+def _pressed(stored: StoredReview | None, press: ButtonPress, now: float) -> tuple[ReviewState, float] | None:
+    if stored is None or stored.state.closed or not stored.state.check_head == press.head == stored.state.head:
+        return None
+    if not press.button:
+        return replace(stored.state, done_head="", failures=0, attempts=0), now
+    return replace(stored.state, wish=Wish(press.login[:100], press.button[:40], press.head)), now
+
+
+__all__ = ["MAX_OPEN", "ReviewIntake"]

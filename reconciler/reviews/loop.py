@@ -1,0 +1,186 @@
+"""The review loop of a process: lists open pull requests, works on due reviews, and keeps the status of the newest revision."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from reconciler.engine.backoff import pause_after
+from reconciler.engine.current import Current
+from reconciler.model.errors import NotFound, ReconcilerError, StateError
+from reconciler.model.reviews import PullRequest
+from reconciler.reviews.approvals import RequestReconcile
+from reconciler.reviews.intake import MAX_OPEN, ReviewIntake
+from reconciler.reviews.outcome import MergeOutcome
+from reconciler.reviews.planner import ReviewPlanner
+from reconciler.reviews.reviewer import Reviewer, ReviewWork
+from reconciler.reviews.row import ReviewRow
+from reconciler.reviews.sync_status import SyncStatus
+from reconciler.reviews.target import ReviewTarget, integration_id, open_target, remote_source, repository_name
+from reconciler.source.base import Source
+from reconciler.stages.exclusion import Guard, exclusive
+from reconciler.state.reviews import StoredReview
+from reconciler.wakeup import wait_at_most
+
+AT_ONCE = 4
+"""Reviews that one process works on at a time."""
+LEASE_S = 120.0
+POLL_S = 2.0
+"""How often due reviews and the state of the newest revision are read."""
+BEAT_S = 300.0
+_SWEPT = "review.sweep"
+
+
+class ReviewLoop:
+    """Reviews pull requests as long as the configuration names an Integration for it."""
+
+    def __init__(self, current: Current, source: Source, *, holder: str, beat: Callable[[float], None]) -> None:
+        self.request: RequestReconcile = _no_request
+        """Reconciles integrations at once."""
+        self._current = current
+        self._context = current.context
+        self._source = source
+        self._holder = holder
+        self._beat = beat
+        self._woken = asyncio.Event()
+        self.intake = ReviewIntake(current, self._woken.set)
+        self._sync = SyncStatus(current)
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._reviewer: Reviewer | None = None
+        self._listed: dict[int, PullRequest] = {}
+        """The open pull requests as this process listed them last: one that is the same is not read from the state again."""
+        self._sweep_at = 0.0
+        self._sync_at = 0.0
+        self._failures = 0
+
+    async def run(self) -> None:
+        """Run until the process ends; without `review.integration` there is nothing to do."""
+        if integration_id(self._context.config) is None:
+            await asyncio.Event().wait()
+        try:
+            while True:
+                self._beat(BEAT_S)
+                self._woken.clear()
+                if not self._current.active.empty:
+                    await self._turn()
+                await wait_at_most(self._woken, POLL_S)
+        finally:
+            for task in self._tasks.values():
+                task.cancel()
+            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def sweep_soon(self) -> None:
+        """List the pull requests at the next turn."""
+        self._sweep_at = 0.0
+        self._woken.set()
+
+    async def _turn(self) -> None:
+        now = self._context.clock()
+        try:
+            target = await open_target(self._current)
+            reviewer = self._reviewer or self._made()
+            if not 0 < self._sweep_at - now <= self._context.config.review.interval:
+                await self._sweep(target)
+            if now >= self._sync_at and await self._sync.pending():
+                await self._exclusively("review/sync", lambda guard: self._sync.write(target, guard(target.api)))
+            self._failures, self._sync_at = 0, 0.0
+        except StateError:
+            raise
+        except ReconcilerError as error:
+            self._failures += 1
+            pause = min(pause_after(self._context, self._failures, error), self._context.config.review.interval)
+            self._sync_at = self._sweep_at = now + pause
+            self._context.log.warning("review_failed", code=error.code, error=error.message)
+            if self._reviewer is None:
+                return
+            try:
+                target, reviewer = await open_target(self._current), self._reviewer
+            except ReconcilerError:
+                return
+        await self._start_due(target, reviewer)
+
+    def _made(self) -> Reviewer:
+        source = remote_source(self._source)
+        outcome = MergeOutcome(self._current, source, lambda integrations: self.request(integrations))
+        self._reviewer = Reviewer(self._current, ReviewPlanner(self._current, source), outcome)
+        return self._reviewer
+
+    # -- the sweep ----------------------------------------------------------------------------------------------------
+
+    async def _sweep(self, target: ReviewTarget) -> None:
+        """List the open pull requests, and read those that are not open any more."""
+        await self._exclusively("review/sweep", lambda _guard: self._list(target))
+        self._sweep_at = self._context.clock() + self._context.config.review.interval
+
+    async def _list(self, target: ReviewTarget) -> None:
+        if await self._swept_by_a_peer():
+            return
+        pulls = await target.pulls.open_pulls(target.api, target.repository)
+        for pull in pulls:
+            if self._listed.get(pull.number) != pull:
+                await self.intake.pull(target.repository, pull, target.pulls)
+        self._listed = {pull.number: pull for pull in pulls}
+        present = self._listed.keys()
+        for key in await self._context.store.open_reviews(f"{target.repository}#", MAX_OPEN):
+            number = int(key.rpartition("#")[2])
+            if number not in present:
+                await self._read_again(target, number)
+
+    async def _swept_by_a_peer(self) -> bool:
+        """Whether another process has listed the pull requests just now; otherwise this process does."""
+        store, now = self._context.store, self._context.clock()
+        if store.dialect == "sqlite":
+            return False
+        last = await store.get_cursor(_SWEPT)
+        if isinstance(last, int | float) and 0 <= now - last < self._context.config.review.interval / 2:
+            return True
+        await store.set_cursors({_SWEPT: now})
+        return False
+
+    async def _read_again(self, target: ReviewTarget, number: int) -> None:
+        try:
+            pull = await target.pulls.pull(target.api, target.repository, number)
+        except NotFound:
+            return
+        await self.intake.pull(target.repository, pull, target.pulls)
+
+    # -- due reviews --------------------------------------------------------------------------------------------------
+
+    async def _start_due(self, target: ReviewTarget, reviewer: Reviewer) -> None:
+        for key in [key for key, task in self._tasks.items() if task.done()]:
+            self._tasks.pop(key).result()
+        store = self._context.store
+        due = await store.due_reviews(target.repository, self._context.clock(), AT_ONCE + len(self._tasks))
+        for row in due:
+            if len(self._tasks) >= AT_ONCE:
+                return
+            if row.key not in self._tasks:
+                task = asyncio.create_task(self._work(row, target, reviewer), name=f"review {row.key}")
+                task.add_done_callback(lambda _: self._woken.set())
+                self._tasks[row.key] = task
+
+    async def _work(self, stored: StoredReview, target: ReviewTarget, reviewer: Reviewer) -> None:
+        async with exclusive(self._context, f"review/{stored.key}", self._holder, LEASE_S) as guard:
+            if guard is None:
+                await asyncio.sleep(POLL_S)  # a peer works on it
+                return
+            fresh = await self._context.store.review(stored.key)
+            if fresh is not None:
+                await reviewer.step(ReviewWork(ReviewRow(self._context, fresh), target, guard(target.api)))
+
+    async def _exclusively(self, name: str, work: Callable[[Guard], Awaitable[None]]) -> None:
+        async with exclusive(self._context, name, self._holder, LEASE_S) as guard:
+            if guard is not None:
+                await work(guard)
+
+    @property
+    def repository(self) -> str:
+        """The reviewed repository, in lower case."""
+        return repository_name(self._context.config).lower()
+
+
+async def _no_request(integrations: object) -> None:
+    """Do nothing: nobody reconciles in this process."""
+
+
+__all__ = ["ReviewLoop"]

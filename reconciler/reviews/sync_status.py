@@ -1,0 +1,95 @@
+"""The commit status ``reconciler/sync`` of the revision in force: pending until everything of it is applied or has failed."""
+
+from __future__ import annotations
+
+import msgspec
+
+from reconciler.drivers.http.client import ApiClient
+from reconciler.engine.current import Current
+from reconciler.model.errors import StateError
+from reconciler.model.printable import plain
+from reconciler.model.reviews import CommitState
+from reconciler.model.status import ConditionType
+from reconciler.model.values import is_no_commit
+from reconciler.reviews.target import ReviewTarget
+
+CONTEXT = "reconciler/sync"
+_CURSOR = "review.sync"
+
+
+class SyncState(msgspec.Struct, frozen=True):
+    """The status that was written last."""
+
+    commit: str = ""
+    state: str = ""
+    description: str = ""
+
+
+class SyncStatus:
+    """Writes the status whenever it changes."""
+
+    def __init__(self, current: Current) -> None:
+        self._current = current
+        self._written: SyncState | None = None
+
+    async def pending(self) -> bool:
+        """Whether there is something to write."""
+        status = self.compute()
+        return status is not None and status != await self._last()
+
+    def compute(self) -> SyncState | None:
+        """Return the status of the newest revision; None before the source was read."""
+        source, active = self._current.source, self._current.active
+        fetched = source.fetched
+        if fetched is None or active.empty or is_no_commit(fetched.commit):
+            return None
+        if source.error is not None:
+            return SyncState(fetched.commit, "failure", f"refused: {plain(source.error.message)}")
+        if fetched.id != active.revision:
+            return SyncState(fetched.commit, "pending", "reading the manifests")
+        errors = sum(problem.is_error for problem in active.problems)
+        statuses = [row for identity, row in self._current.view.statuses.items() if identity in active.resources]
+        ready = sum(row.ready for row in statuses)
+        counted = f"{ready} of {len(active.resources)} resources ready"
+        if errors:
+            return SyncState(fetched.commit, "failure", f"{errors} error{'s' if errors != 1 else ''} in the manifests; {counted}")
+        stalled = sum(row.condition(ConditionType.STALLED) is not None for row in statuses)
+        blocked = sum(row.condition(ConditionType.PLAN_BLOCKED) is not None for row in self._current.view.statuses.values())
+        if blocked and not stalled:
+            return SyncState(fetched.commit, "pending", f"{blocked} blocked: an approval is needed; {counted}")
+        if source.applied == active.revision and not stalled:
+            return SyncState(fetched.commit, "success", f"applied: {counted}")
+        if stalled:
+            return SyncState(fetched.commit, "failure", f"{stalled} stalled; {counted}")
+        return SyncState(fetched.commit, "pending", counted)
+
+    async def write(self, target: ReviewTarget, api: ApiClient) -> None:
+        """Write the status, and end that of an older revision that is still pending. Raises `ReconcilerError`."""
+        status, last = self.compute(), await self._last()
+        if status is None or status == last:
+            return
+        if last.commit and last.commit != status.commit and last.state == "pending":
+            text = f"superseded by {status.commit[:8]}"
+            await self._send(target, api, SyncState(last.commit, "success", text))
+        if (last.commit, last.state) != (status.commit, status.state) or status.state != "pending":
+            await self._send(target, api, status)
+        await self._current.context.store.set_cursors({_CURSOR: msgspec.to_builtins(status)})
+        self._written = status
+
+    async def _send(self, target: ReviewTarget, api: ApiClient, status: SyncState) -> None:
+        row = CommitState(
+            target.repository, status.commit, CONTEXT, status.state, self._current.context.redactor.redact(status.description)
+        )
+        await target.pulls.status(api, row)
+
+    async def _last(self) -> SyncState:
+        if self._written is None:
+            value = await self._current.context.store.get_cursor(_CURSOR)
+            try:
+                self._written = msgspec.convert(value, SyncState) if value is not None else SyncState()
+            except (msgspec.ValidationError, StateError):
+                self._written = SyncState()
+        return self._written
+
+
+__all__ = ["CONTEXT", "SyncStatus"]
