@@ -33,6 +33,7 @@ RANGES = (
     ("RC60", "Plan and apply"),
     ("RC70", "State"),
     ("RC80", "Server and events"),
+    ("RC83", "Dashboard"),
     ("RC90", "Internal errors"),
 )
 

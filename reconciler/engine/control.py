@@ -95,6 +95,7 @@ class Control:
         integration = self._integration(identity)
         if integration is None:
             raise ReconcilerError(f"{identity} has nothing at a provider", code="RC6022")
+        await self._current.context.store.append_audit([self._audit("reconcile", peer, identity)])
         # A slice in progress may have passed the resource already, so this waits for the one after it.
         before = self._controller.counts.get(integration, 0) + self._controller.at_work(integration)
         await self._trigger((integration,))
