@@ -37,7 +37,7 @@ RANGES = (
     ("RC90", "Internal errors"),
 )
 
-FILE_ONLY = frozenset({"rateLimits", "server.tokens"})
+FILE_ONLY = frozenset({"rateLimits", "server.login.oidc.roles", "server.tokens"})
 """Keys whose value is a mapping or a list of mappings, which an environment variable cannot hold."""
 
 EXIT_CODES = (

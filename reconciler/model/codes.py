@@ -1264,6 +1264,13 @@ _TABLE = (
         "The address is wrong, or what it showed was deleted.",
         "Begin at the overview.",
     ),
+    Code(
+        "RC8306",
+        "The login by OIDC failed",
+        "The provider refused the login or cannot be read, its ID token is not valid, or no row of `server.login.oidc.roles` matches a claim "
+        "of the person.",
+        "Check `server.login.oidc` and the client at the provider, whose redirect URI must be `server.publicUrl` + `/login/oidc/callback`.",
+    ),
     # 90xx internal errors
     Code(
         "RC9001",

@@ -177,12 +177,22 @@ def test_files_are_kept_by_browsers_and_compressed(reader: httpx.Client) -> None
 
 def test_without_a_login_a_page_leads_to_the_login_and_back(watched: Watched) -> None:
     with watched.browser_of() as client:
-        asked = client.get("/executions")
-        assert (asked.status_code, asked.headers["location"]) == (303, "/login?back=%2Fexecutions")
+        asked = client.get("/executions?state=queued")
+        assert (asked.status_code, asked.headers["location"]) == (303, "/login?back=%2Fexecutions%3Fstate%3Dqueued")
         form = form_of(client.get(asked.headers["location"]).text)
         done = client.post("/login", data={"form": form, "token": PEOPLE["viewer"]})
-        assert (done.status_code, done.headers["location"]) == (303, "/executions")
+        assert (done.status_code, done.headers["location"]) == (303, "/executions?state=queued")
         assert client.get("/executions").status_code == 200
+
+
+def test_a_link_of_another_site_leads_to_the_page_and_not_to_a_second_login(watched: Watched) -> None:
+    """The cookie is not sent with it (SameSite=Strict): the page asks for itself once more, and only once."""
+    with watched.browser_of() as client:
+        foreign = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
+        answer = client.get("/events?state=%22%3E%3Cb%3E", headers=foreign)
+        assert answer.status_code == 200
+        assert 'http-equiv="refresh" content="0;url=/events?state=%22%3E%3Cb%3E"' in answer.text
+        assert client.get("/events", headers={**foreign, "sec-fetch-site": "same-origin"}).status_code == 303
 
 
 def test_behind_a_path_links_have_it_and_both_forms_are_served(tmp_path: Path) -> None:

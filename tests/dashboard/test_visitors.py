@@ -7,14 +7,14 @@ from reconciler.config.values import ApiToken
 from reconciler.credentials.keys import KeyRing, MasterKey
 from reconciler.server.api.access import Access
 from reconciler.server.dashboard.sessions import CookieSealer, LoginSession
-from reconciler.server.dashboard.visitors import ForeignForm, LoginRequired, OnlyLocal, Visitors
+from reconciler.server.dashboard.visitors import ForeignForm, LoginRequired, OnlyLocal, Visitor, Visitors
 
 ADA = ApiToken("ada", "0" * 64, "approver")
 SEALER = CookieSealer(KeyRing(MasterKey(b"k" * 32)), "team-a")
 
 
-def _visitors(*tokens: ApiToken, public_url: str = "https://ci.example/tools") -> Visitors:
-    return Visitors(tokens, SEALER, public_url=public_url, clock=lambda: 1_000.0)
+def _visitors(*tokens: ApiToken, public_url: str = "https://ci.example/tools", oidc_proof: str = "") -> Visitors:
+    return Visitors(tokens, SEALER, public_url=public_url, oidc_proof=oidc_proof, clock=lambda: 1_000.0)
 
 
 def _request(peer: str = "127.0.0.1", **headers: str) -> Request:
@@ -63,6 +63,15 @@ def test_a_session_has_the_role_of_the_configuration_and_ends_with_its_token() -
     for changed in (_visitors(ApiToken("ada", "1" * 64, "approver")), _visitors(ApiToken("bob", ADA.sha256, "approver"))):
         with pytest.raises(LoginRequired):
             changed.visitor(_request(**_cookie(changed, session)))
+
+
+def test_a_role_in_the_cookie_counts_only_with_the_provider_that_gave_it() -> None:
+    session = LoginSession("s", 2_000.0, "ada@example", "approver", "now")
+    trusted = _visitors(oidc_proof="now")
+    assert trusted.visitor(_request(**_cookie(trusted, session))) == Visitor("ada@example", "approver", session)
+    for other in (_visitors(ADA), _visitors(oidc_proof="changed")):
+        with pytest.raises(LoginRequired):
+            other.visitor(_request(**_cookie(other, session)))
 
 
 @pytest.mark.parametrize(

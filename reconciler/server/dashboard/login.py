@@ -40,17 +40,17 @@ class Login:
         self._url = url
         self._log = get_logger("dashboard")
 
-    def begin(self, back: str) -> LoginAttempt:
+    def begin(self, back: str, *, nonce: str = "", verifier: str = "") -> LoginAttempt:
         """Return a new attempt, which `remember` puts into a cookie."""
-        return LoginAttempt(id=new_id(), until=self._clock() + LOGIN_S, back=local_path(back))
+        return LoginAttempt(id=new_id(), until=self._clock() + LOGIN_S, back=local_path(back), nonce=nonce, verifier=verifier)
 
     def form_token(self, attempt: LoginAttempt) -> str:
         """Return the token of the login form of ``attempt``."""
         return self._sealer.form_token(attempt)
 
-    def remember(self, answer: Response, attempt: LoginAttempt) -> None:
-        """Put an attempt into a cookie of this browser."""
-        self._set(answer, self._visitors.login_cookie, self._sealer.seal(attempt), LOGIN_S)
+    def remember(self, answer: Response, attempt: LoginAttempt, *, is_lax: bool = False) -> None:
+        """Put an attempt into a cookie of this browser. ``is_lax``: it is sent when another site leads here, as an OIDC provider does."""
+        self._set(answer, self._visitors.login_cookie, self._sealer.seal(attempt), LOGIN_S, is_lax=is_lax)
 
     def attempt(self, request: Request) -> LoginAttempt | None:
         """Return the attempt of this browser, or None."""
@@ -71,20 +71,17 @@ class Login:
             raise LoginRequired(
                 "the token is not known", hint="Use a token that `server.tokens` has; the configuration keeps its hash."
             )
-        return self.accept(attempt, LoginSession(new_id(), self._until, token.name, proof=self._visitors.proof_of(token)), peer)
-
-    @property
-    def _until(self) -> float:
-        return self._clock() + LIFETIME_S
-
-    def accept(self, attempt: LoginAttempt, session: LoginSession, peer: str) -> Response:
-        """Begin a session and go to the page that was asked for; the attempt cannot be used again."""
-        self._sealer.end(attempt, self._clock())
-        self._log.info("dashboard_login", by=session.name, peer=peer)
         answer = redirect(self._url(attempt.back))
+        self.accept(answer, attempt, token.name, self._visitors.proof_of(token), peer=peer)
+        return answer
+
+    def accept(self, answer: Response, attempt: LoginAttempt, name: str, proof: str, *, role: str = "", peer: str) -> None:
+        """Begin a session in the browser that gets ``answer``; the attempt cannot be used again."""
+        self._sealer.end(attempt, self._clock())
+        self._log.info("dashboard_login", by=name, peer=peer)
+        session = LoginSession(new_id(), self._clock() + LIFETIME_S, name, role, proof)
         self._set(answer, self._visitors.cookie, self._sealer.seal(session), LIFETIME_S)
         self._drop(answer, self._visitors.login_cookie)
-        return answer
 
     def out(self, visitor: Visitor) -> Response:
         """End the session, here and in every copy of its cookie."""
@@ -94,16 +91,15 @@ class Login:
         self._drop(answer, self._visitors.cookie)
         return answer
 
-    def _set(self, answer: Response, name: str, value: str, age_s: int) -> None:
-        secure = self._visitors.is_https
+    def _set(self, answer: Response, name: str, value: str, age_s: int, *, is_lax: bool = False) -> None:
         answer.set_cookie(
             name,
             value,
             max_age=age_s,
             path="/",
             httponly=True,
-            secure=secure,
-            samesite="strict",
+            secure=self._visitors.is_https,
+            samesite="lax" if is_lax else "strict",
         )
 
     def _drop(self, answer: Response, name: str) -> None:

@@ -9,7 +9,7 @@ import msgspec
 
 from reconciler.credentials.redact import Redactor
 from reconciler.engine.current import Current
-from reconciler.model.plan import Plan
+from reconciler.model.plan import Disposition, Plan
 from reconciler.model.records import AuditEntry, JournalEntry
 from reconciler.model.resources import ResourceId
 from reconciler.model.status_document import StatusDocument
@@ -19,6 +19,8 @@ from reconciler.server.api.handlers import Backend
 from reconciler.server.api.operations import HTTP_OPERATIONS
 
 JOURNAL_ROWS = 40
+PLAN_ROWS = 200
+"""Changes of one integration on the page, the blocked ones first."""
 _READS = {operation.name: operation for operation in HTTP_OPERATIONS if operation.method == "GET"}
 _decode = msgspec.json.Decoder(StatusDocument).decode
 
@@ -66,12 +68,16 @@ class Reader:
 
 
 def _plan_row(plan: Plan) -> dict[str, Any]:
+    changes = sorted(plan.changes, key=lambda change: change.disposition is not Disposition.BLOCKED)
     return {
         "integration": plan.integration.path,
         "sha256": plan.sha256,
         "blocked": plan.blocked_sha256 or "",
+        "blocked_total": len(plan.blocked),
         "notes": list(plan.notes),
-        "changes": [change_document(change) for change in plan.changes],
+        "total": len(plan.changes),
+        "more": max(0, len(plan.changes) - PLAN_ROWS),
+        "changes": [change_document(change) for change in changes[:PLAN_ROWS]],
     }
 
 

@@ -16,6 +16,8 @@ from starlette.routing import BaseRoute, Route
 from reconciler.config.settings import ServerConfig
 from reconciler.credentials.keys import KeyRing
 from reconciler.credentials.redact import Redactor
+from reconciler.drivers.http.clock import ProviderClock
+from reconciler.drivers.http.exchange import TokenEndpoints
 from reconciler.engine.current import Current
 from reconciler.log import get_logger
 from reconciler.model.errors import ReconcilerError
@@ -28,10 +30,11 @@ from reconciler.server.dashboard import responses
 from reconciler.server.dashboard.actions import ACTIONS
 from reconciler.server.dashboard.live import Broadcaster, TooManyClients
 from reconciler.server.dashboard.login import Login, local_path
+from reconciler.server.dashboard.provider import CALLBACK, IdentityProvider, LoginRefused
 from reconciler.server.dashboard.reader import Reader
 from reconciler.server.dashboard.rendering import Renderer, offers
 from reconciler.server.dashboard.responses import StaticFiles
-from reconciler.server.dashboard.sessions import CookieSealer
+from reconciler.server.dashboard.sessions import CookieSealer, new_id
 from reconciler.server.dashboard.views import NoPage, PageContent, Views
 from reconciler.server.dashboard.visitors import ForeignForm, LoginRequired, OnlyLocal, Visitor, Visitors
 
@@ -44,6 +47,7 @@ _STATUS: tuple[tuple[type[ReconcilerError], int], ...] = (
     (OnlyLocal, 403),
     (ForeignForm, 403),
     (NoPage, 404),
+    (LoginRefused, 403),
     (TooManyClients, 503),
 )
 
@@ -71,8 +75,12 @@ class Dashboard:
         self._static = StaticFiles()
         self._base = urlsplit(config.public_url).path.rstrip("/")
         self._renderer = Renderer(self._base, self._static)
+        self._has_tokens = bool(config.tokens)
         self._sealer = CookieSealer(parts.keyring, parts.owner)
-        self._visitors = Visitors(config.tokens, self._sealer, public_url=config.public_url, clock=time.time)
+        self._provider = _provider(config, parts.current)
+        proof = self._sealer.proof("oidc", *self._provider.parts) if self._provider is not None else ""
+        self._proof = proof
+        self._visitors = Visitors(config.tokens, self._sealer, public_url=config.public_url, clock=time.time, oidc_proof=proof)
         self._login = Login(
             config.tokens, self._visitors, self._sealer, throttle=parts.throttle, clock=time.time, url=self._renderer.url
         )
@@ -109,6 +117,8 @@ class Dashboard:
             ("/executions/{id}/log/stream", self._follow_log, "GET"),
             ("/login", self._login_form, "GET"),
             ("/login", self._log_in, "POST"),
+            ("/login/oidc", self._to_provider, "GET"),
+            (CALLBACK, self._from_provider, "GET"),
             ("/logout", self._log_out, "POST"),
             ("/actions/{action}", self._act, "POST"),
         )
@@ -169,9 +179,7 @@ class Dashboard:
     def _problem(self, request: Request, error: ReconcilerError, status: int = 0) -> Response:
         status = status or next((code for kind, code in _STATUS if isinstance(error, kind)), status_of(error))
         if isinstance(error, LoginRequired) and request.method == "GET":
-            wanted = request.url.path.removeprefix(self._base) or "/"
-            back = f"?{urlencode({'back': wanted})}" if wanted not in ("/", "/live") else ""
-            return responses.redirect(self._renderer.url(f"/login{back}"))
+            return self._to_login(request)
         fields = self._redactor.redact_fields({"code": error.code, "message": error.message, "hint": error.hint})
         try:
             visitor = self._visitors.visitor(request)
@@ -182,6 +190,18 @@ class Dashboard:
         answer = self._page(request, visitor, content, status)
         answer.headers.update(headers_of(status))
         return answer
+
+    def _to_login(self, request: Request) -> Response:
+        """Send the browser to the login and back. If a link of another site led here, let it ask once more first: the session cookie was not
+        sent (SameSite=Strict), but it is when this page leads on.
+        """
+        query = f"?{request.url.query}" if request.url.query else ""
+        wanted = local_path((request.url.path.removeprefix(self._base) or "/") + query)
+        if request.headers.get("sec-fetch-site") == "cross-site" and request.headers.get("sec-fetch-mode") == "navigate":
+            values = {"heading": "Opening the page", "target": self._renderer.url(wanted)}
+            return self._page(request, None, PageContent("onward.html", "Opening the page", values, is_live=False))
+        back = f"?{urlencode({'back': wanted})}" if wanted != "/" else ""
+        return responses.redirect(self._renderer.url(f"/login{back}"))
 
     # -- forms --------------------------------------------------------------------------------------------------------
 
@@ -220,6 +240,38 @@ class Dashboard:
         self._require_own(request, visitor, await self._fields(request))
         return self._login.out(visitor)
 
+    async def _to_provider(self, request: Request) -> Response:
+        """Send a person to the OIDC provider, and remember in this browser what was asked for."""
+        if self._provider is None:
+            raise NoPage("no OIDC provider is configured", hint="Log in with a token.")
+        attempt = self._login.begin(
+            request.query_params.get("back", "/"), nonce=new_id(), verifier=new_id() + new_id() + new_id()
+        )
+        answer = responses.redirect(await self._provider.address(attempt, self._login.form_token(attempt)))
+        self._login.remember(answer, attempt, is_lax=True)
+        return answer
+
+    async def _from_provider(self, request: Request) -> Response:
+        """Log in the person whom the provider sent back to the browser that began. The page leads on by itself: the session cookie would
+        not be sent on a redirect that another site began (SameSite=Strict).
+        """
+        attempt = self._login.attempt(request)
+        state = request.query_params.get("state", "")
+        if self._provider is None or attempt is None or not attempt.nonce or not self._sealer.is_form_token(attempt, state):
+            raise ForeignForm("this login was not begun in this browser, or took too long", hint="Begin the login again.")
+        peer = request.client.host if request.client is not None else "?"
+        try:
+            name, role = await self._provider.person(attempt, request.query_params)
+        except LoginRefused:
+            self._log.warning("dashboard_login_refused", peer=peer)
+            raise
+        finally:
+            self._sealer.end(attempt, time.time())
+        values = {"heading": f"Logged in as {name}", "target": self._renderer.url(attempt.back)}
+        answer = self._page(request, None, PageContent("onward.html", "Logged in", values, is_live=False))
+        self._login.accept(answer, attempt, name, self._proof, role=role, peer=peer)
+        return answer
+
     async def _login_form(self, request: Request) -> Response:
         return self._form_page(request)
 
@@ -228,7 +280,13 @@ class Dashboard:
             return responses.redirect(self._renderer.url("/"))
         known = self._login.attempt(request) if status != 200 else None
         attempt = self._login.begin(known.back if known is not None else request.query_params.get("back", "/"))
-        values = {"message": message, "attempt": self._login.form_token(attempt)}
+        values = {
+            "message": message,
+            "attempt": self._login.form_token(attempt),
+            "provider": self._provider is not None,
+            "token": self._has_tokens,
+            "wanted": attempt.back,
+        }
         answer = self._page(request, None, PageContent("login.html", "Log in", values, is_live=False), status)
         self._login.remember(answer, attempt)
         return answer
@@ -271,6 +329,8 @@ class Dashboard:
         except LoginRequired:
             return Response(b"", 401, {**responses.HEADERS, "cache-control": "no-store"})
         headers = {**responses.HEADERS, "cache-control": "no-store", "x-accel-buffering": "no"}
+        if request.method == "HEAD":
+            return Response(b"", 200, headers, media_type="text/event-stream")
         return StreamingResponse(self._live.stream(), headers=headers, media_type="text/event-stream")
 
     async def _follow_log(self, request: Request) -> Response:
@@ -285,6 +345,13 @@ class Dashboard:
         fetched = source.fetched.id if source.fetched is not None else ""
         here = (view.statuses, dict(view.results), view.outside, fetched, source.applied, source.error, current.active.revision)
         return (*here, *await current.context.store.activity())
+
+
+def _provider(config: ServerConfig, current: Current) -> IdentityProvider | None:
+    if not config.login.oidc.issuer:
+        return None
+    send = TokenEndpoints(current.context.session, ProviderClock(current.context.clock))
+    return IdentityProvider(config.login.oidc, send, config.public_url.rstrip("/") + CALLBACK)
 
 
 def _without_done(request: Request) -> str:

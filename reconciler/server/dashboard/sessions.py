@@ -18,7 +18,7 @@ from reconciler.credentials.keys import KeyRing
 
 LIFETIME_S = 12 * 3_600
 LOGIN_S = 600
-"""Time to fill in the login form."""
+"""Time to fill in the login form, or to come back from the OIDC provider."""
 MAX_COOKIE = 4_000
 MAX_ENDED = 4_096
 """Sessions that were ended by hand and are remembered until they would have ended by themselves."""
@@ -38,14 +38,20 @@ class LoginSession(Sealed, frozen=True):
     """A person who is logged in."""
 
     name: str = ""
+    role: str = ""
+    """Role by the claims of an OIDC provider; empty for a token, whose role is that of the configuration."""
     proof: str = ""
-    """Fingerprint of the configured token: when that changes, or is removed, the session ends. The role is that of the configuration."""
+    """Fingerprint of what the login rests on (the configured token, or `server.login.oidc`): when that changes, the session ends."""
 
 
 class LoginAttempt(Sealed, frozen=True):
-    """A login that has begun: it binds the form to this browser. ``back``: the page that was asked for."""
+    """A login that has begun: it binds the form, or the answer of the OIDC provider, to this browser."""
 
     back: str = ""
+    """The page that was asked for."""
+    nonce: str = ""
+    verifier: str = ""
+    """PKCE code verifier (RFC 7636)."""
 
 
 class CookieSealer:

@@ -19,6 +19,8 @@ from reconciler.server.dashboard.words import READY, STATES, SUSPENDED, by_rank,
 PAGE_ROWS = 50
 BROKEN_ROWS = 20
 RECENT_ROWS = 8
+QUEUE_ROWS = 200
+"""Queued items among which those that wait for people are searched."""
 LOG_PIECES = 20
 """Pieces of a log that are read for one page; the rest comes by the stream, or by the next page."""
 LOG_LINES = 2_000
@@ -51,8 +53,9 @@ class Views:
 
     async def overview(self, path: Query, query: Query) -> PageContent:
         """Show what is wrong, what waits for people, and what happened last."""
-        document, runs, events = await asyncio.gather(
+        document, queue, runs, events = await asyncio.gather(
             self._reader.status(),
+            self._reader.ask("executions", state="queued", limit=QUEUE_ROWS),
             self._reader.ask("executions", limit=RECENT_ROWS),
             self._reader.ask("events", limit=RECENT_ROWS),
         )
@@ -63,7 +66,7 @@ class Views:
             "broken": broken[:BROKEN_ROWS],
             "broken_count": len(broken),
             "blocked": [plan for plan in document.plans if plan.blocked is not None],
-            "waiting": [item for item in runs["queued"] if item["reason"] == "approval"],
+            "waiting": [item for item in queue["queued"] if item["reason"] == "approval"][:BROKEN_ROWS],
             "credentials": [row for row in document.credentials if _needs_attention(row, document)],
             "executions": runs["executions"][:RECENT_ROWS],
             "events": events["events"],
@@ -133,11 +136,8 @@ class Views:
     async def plan(self, path: Query, query: Query) -> PageContent:
         """Show what would be changed, and what waits for an approval of its digest."""
         plans = sorted(self._reader.plans(), key=lambda plan: (not plan["blocked"], plan["integration"]))
-        shown = [
-            {**plan, "rows": plan["changes"][:PAGE_ROWS], "more": max(0, len(plan["changes"]) - PAGE_ROWS)} for plan in plans
-        ]
         document = await self._reader.status()
-        return PageContent("plan.html", "Plan", {"plans": shown, "source": document.source})
+        return PageContent("plan.html", "Plan", {"plans": plans, "source": document.source})
 
     async def executions(self, path: Query, query: Query) -> PageContent:
         """List what waits and why, what runs, and what ended."""

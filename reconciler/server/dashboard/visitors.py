@@ -54,9 +54,18 @@ class Visitor:
 class Visitors:
     """Tells visitors from their requests."""
 
-    def __init__(self, tokens: Sequence[ApiToken], sealer: CookieSealer, *, public_url: str, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        tokens: Sequence[ApiToken],
+        sealer: CookieSealer,
+        *,
+        public_url: str,
+        clock: Callable[[], float],
+        oidc_proof: str = "",
+    ) -> None:
         self._tokens = {token.name: token for token in tokens}
         self._sealer = sealer
+        self._oidc_proof = oidc_proof
         self._clock = clock
         self._public = urlsplit(public_url)
         self.is_https = self._public.scheme == "https"
@@ -67,7 +76,7 @@ class Visitors:
     @property
     def has_login(self) -> bool:
         """Whether anybody can log in."""
-        return bool(self._tokens)
+        return bool(self._tokens or self._oidc_proof)
 
     def proof_of(self, token: ApiToken) -> str:
         """Return the fingerprint of a configured token."""
@@ -84,7 +93,9 @@ class Visitors:
         return Visitor(session.name, role, session)
 
     def _role(self, session: LoginSession) -> str:
-        """Return the role that the session has now; empty if its token is gone."""
+        """Return the role that the session has now; empty if what it rests on is gone."""
+        if session.role:
+            return session.role if self._oidc_proof and session.proof == self._oidc_proof and session.role in GRANTS else ""
         token = self._tokens.get(session.name)
         return token.role if token is not None and session.proof == self.proof_of(token) else ""
 
