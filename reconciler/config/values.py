@@ -37,6 +37,9 @@ class LoginRole:
     value: str
     role: str
 
+    def __str__(self) -> str:
+        return f"{{claim: {self.claim}, value: {self.value}, role: {self.role}}}"
+
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:

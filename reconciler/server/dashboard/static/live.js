@@ -157,6 +157,11 @@ addEventListener("submit", (event) => {
 });
 addEventListener("pageshow", () => { for (const form of document.forms) delete form.dataset.sent; });
 
+const here = new URL(location.href);
+if (here.searchParams.has("done")) {
+  here.searchParams.delete("done"); // what was done is said once, not at every reload
+  history.replaceState(null, "", here);
+}
 if (main && main.dataset.live) follow(main.dataset.live);
 const log = document.getElementById("log");
 if (log && log.dataset.stream) followLog(log);
