@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.cli.staged import payload, stage, waiting
+from tests.cli.staged import payload, stage
 from tests.dashboard.watched import Watched
 
 REPOSITORIES = ("payments", "ledger", "web", "search", "billing", "mail")
@@ -23,15 +23,14 @@ class Scene(Watched):
         self.write("staging.yaml", stage("staging"))
         self.write(
             "production.yaml",
-            stage("production", filters="production", more="  conditions: [{type: approval, approval: {count: 1}}]\n").replace(
-                "{type: event-source, name: hand", "{type: stage, name: staging}, {type: event-source, name: hand"
-            ),
+            "kind: Stage\nmetadata: {name: production}\nspec:\n  connections: [{type: stage, name: staging}]\n"
+            "  executor: {type: noop}\n  conditions: [{type: approval, approval: {count: 1}}]\n",
         )
         self.wait(lambda: self.condition("EventSource", "mail") is not None, "the sources", 60)
         self.wait(lambda: self.resource("EventSource", "mail")["conditions"][0]["status"] == "True", "the hooks", 60)
         for target in ("quick", "deploy", "quick"):
             self.cli("trigger", "hand", "--payload", payload(target))
-        waiting(self, "production")
+        self.wait(lambda: self.api_of("/executions?state=queued")["queued"], "an item that waits", 60)
         hooks = self.hooks("ledger")
         self.set_hooks("ledger", [{**hook, "active": False} for hook in hooks])
         for name in ("search", "billing", "mail", "web"):

@@ -83,7 +83,7 @@ def test_a_person_logs_in_approves_and_logs_out_with_the_keyboard_alone(browser:
 def test_an_operator_suspends_resumes_cancels_and_runs_again_with_the_keyboard_alone(browser: Browser, watched: Watched) -> None:
     item = waiting(watched)
     with visiting(browser, watched, "operator") as page:
-        page.goto("/resources/EventSource/default/two")
+        page.goto("/resources/EventSource/default/one")
         _tab_to(page, "Reconcile now")
         page.keyboard.press("Tab")
         page.keyboard.type("moving hosts")

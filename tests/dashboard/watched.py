@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,17 +45,22 @@ class Watched(World):
         """Let something happen: a run with a log, a run that waits, hostile texts, a stalled source, blocked deletes."""
         for target in ("quick", "deploy"):
             self.cli("trigger", "hand", "--payload", payload(target))
-        self.cli("trigger", "hand", "--payload", payload("quick", HOSTILE), "--type", HOSTILE)
+        made = {"source": "hand", "type": HOSTILE[:60], "payload": {"for": "quick", "version": HOSTILE}}
+        headers = {"authorization": f"Bearer {PEOPLE['operator']}"}
+        answer = httpx.post(f"{self.url}/api/v1/events", json=made, headers=headers, timeout=30, trust_env=False)
+        assert answer.status_code == 202, answer.text
         self.item = waiting(self)
-        self.cli("suspend", "EventSource/two", "--reason", HOSTILE)
+        done = self.cli("suspend", "EventSource/two", "--reason", HOSTILE)
+        assert done.returncode == 0, done.stderr
 
-    def browser_of(self, role: str = "", base: str = "") -> httpx.Client:
-        """Return a client that is logged in with ``role``, as a browser would be."""
-        client = httpx.Client(base_url=self.url + base, timeout=30, trust_env=False)
-        if role:
-            answer = client.post("/login", data={"form": form_of(client.get("/login").text), "token": PEOPLE[role]})
-            assert answer.status_code == 303, answer.text
-        return client
+    @contextmanager
+    def browser_of(self, role: str = "") -> Iterator[httpx.Client]:
+        """A client that is logged in with ``role``, as a browser would be."""
+        with httpx.Client(base_url=self.url, timeout=30, trust_env=False) as client:
+            if role:
+                answer = client.post("/login", data={"form": form_of(client.get("/login").text), "token": PEOPLE[role]})
+                assert answer.status_code == 303, answer.text
+            yield client
 
     def api_of(self, path: str) -> Any:
         """Ask the API as a viewer."""
