@@ -26,6 +26,7 @@ def browser(watched: Watched) -> Iterator[Browser]:
         yield started
 
 
+@pytest.mark.timeout(400)  # twenty pages on a machine that may be busy; the first one also starts the daemon
 @pytest.mark.parametrize("width", [320, 1280])
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_every_page_is_accessible_and_fits(browser: Browser, watched: Watched, theme: str, width: int) -> None:

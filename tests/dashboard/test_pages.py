@@ -51,8 +51,8 @@ def places(watched: Watched) -> list[str]:
     ran = [run["id"] for run in runs["executions"]]
     return [
         *PLACES,
-        *(f"/executions/{identity}" for identity in (*ran[:3], watched.item["id"])),
-        *(f"/events/{event['id']}" for event in events[:5]),
+        *(f"/executions/{identity}" for identity in (*ran[:2], watched.item["id"])),
+        *(f"/events/{event['id']}" for event in events[:3]),
     ]
 
 
