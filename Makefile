@@ -5,15 +5,16 @@ BIN     := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime-installed
 DEV     := $(VENV)/.dev-installed
 
-.PHONY: help demo keyless test check test-node docs bench wheel clean
+.PHONY: help demo keyless test check test-node docs pictures bench wheel clean
 
 help:
 	@echo "make demo    run a guided demonstration on this machine, without an account"
 	@echo "make keyless run examples/keyless on this machine: no static secrets, with OpenBao"
-	@echo "make test    run all checks: ruff, mypy, import-linter, tests (as root, it installs PostgreSQL and sshd if missing)"
+	@echo "make test    run all checks: ruff, mypy, import-linter, tests (as root, it installs PostgreSQL, sshd and Chromium if missing)"
 	@echo "make test-node  run clients of other projects (octokit, probot, openid-client, sops-age); needs Node and npm"
 	@echo "make bench   run the benchmarks, as ratios to floors and other tools"
 	@echo "make docs    regenerate the generated pages"
+	@echo "make pictures  make the pictures of docs/dashboard.md again; needs Chromium"
 	@echo "make wheel   build the wheel into dist/"
 	@echo "make clean   remove the environment and all caches"
 
@@ -52,6 +53,9 @@ bench: $(DEV)
 
 docs: $(RUNTIME)
 	$(BIN)/python docs/generate.py
+
+pictures: $(DEV)
+	$(BIN)/python docs/screenshots.py
 
 wheel: $(RUNTIME)
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .

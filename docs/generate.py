@@ -33,11 +33,13 @@ RANGES = (
     ("RC60", "Plan and apply"),
     ("RC70", "State"),
     ("RC80", "Server and events"),
+    ("RC81", "Notifications"),
     ("RC82", "Reviews of pull requests"),
+    ("RC83", "Dashboard"),
     ("RC90", "Internal errors"),
 )
 
-FILE_ONLY = frozenset({"rateLimits", "server.tokens"})
+FILE_ONLY = frozenset({"rateLimits", "server.login.oidc.roles", "server.tokens"})
 """Keys whose value is a mapping or a list of mappings, which an environment variable cannot hold."""
 
 EXIT_CODES = (

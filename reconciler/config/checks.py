@@ -32,6 +32,7 @@ def check(config: Config) -> Iterator[tuple[str, str]]:
         yield "owner", f"{config.owner!r} is not lower-case letters, digits and dashes (32 at most)"
     yield from _source(config)
     yield from _server(config)
+    yield from _login(config)
     yield from _oidc(config)
     yield from _network(config)
     yield from _review(config)
@@ -91,6 +92,32 @@ def _server(config: Config) -> Iterator[tuple[str, str]]:
             "server.publicUrl",
             "must be https, else events travel unencrypted; http is for loopback and hosts of network.allow",
         )
+
+
+def _login(config: Config) -> Iterator[tuple[str, str]]:
+    """Yield what keeps people from logging in by the OIDC provider."""
+    login, parts = config.server.login.oidc, _split(config.server.login.oidc.issuer)
+    if not login.issuer:
+        if login.client_id or login.client_secret_file or login.roles:
+            yield "server.login.oidc.issuer", "is required for a login by OIDC"
+        return
+    if (
+        parts is None
+        or not parts.hostname
+        or parts.scheme not in {"https", "http"}
+        or parts.query
+        or parts.fragment
+        or "@" in parts.netloc
+    ):
+        yield "server.login.oidc.issuer", "must be https://HOST[/PATH]: no credentials, no query"
+    elif parts.scheme == "http" and not _plain_http(parts.hostname, config.network.allow):
+        yield "server.login.oidc.issuer", "must be https; http is for loopback and hosts of network.allow"
+    if not login.client_id:
+        yield "server.login.oidc.clientId", "is required for a login by OIDC"
+    if not login.roles:
+        yield "server.login.oidc.roles", "is required for a login by OIDC: without a role each login is rejected"
+    if not config.server.public_url:
+        yield "server.publicUrl", "is required for a login by OIDC, whose provider sends people back to it"
 
 
 def _oidc(config: Config) -> Iterator[tuple[str, str]]:

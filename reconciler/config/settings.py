@@ -15,7 +15,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 from urllib.parse import urlsplit
 
 from reconciler.config import values
-from reconciler.config.values import ApiToken, RateLimit, camel
+from reconciler.config.values import ApiToken, LoginRole, RateLimit, camel
 
 FILE_NAME = "reconciler.yaml"
 T = TypeVar("T")
@@ -98,6 +98,27 @@ class StateConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class OidcLoginConfig:
+    """The OIDC provider by which people log in to the dashboard."""
+
+    issuer: _Url = _key("", "Issuer (`iss`) of the provider, exactly as in its ID tokens.")
+    client_id: _Text = _key(
+        "", "Client id of the dashboard at the provider. Its redirect URI is `server.publicUrl` + `/login/oidc/callback`."
+    )
+    client_secret_file: _File = _key("", "Client secret; read at every login. Empty: a public client, protected by PKCE.")
+    roles: Annotated[tuple[LoginRole, ...], ValueType("list of {claim, value, role}", values.login_roles, values.show_texts)] = (
+        _key((), "Roles by claims of the ID token; the first match counts. People without a match are rejected.")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LoginConfig:
+    """Login to the dashboard besides `server.tokens`."""
+
+    oidc: OidcLoginConfig = OidcLoginConfig()
+
+
+@dataclass(frozen=True, slots=True)
 class ServerConfig:
     """The HTTP listener: webhooks, API, probes and metrics."""
 
@@ -112,6 +133,7 @@ class ServerConfig:
     tokens: Annotated[tuple[ApiToken, ...], ValueType("list of {name, sha256, role}", values.tokens, values.show_texts)] = _key(
         (), "Bearer tokens of the API, as SHA-256; roles viewer, operator, approver.", secret=True
     )
+    login: LoginConfig = LoginConfig()
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +304,7 @@ class Config:
     def own_files(self) -> tuple[Path, ...]:
         """Credentials of the daemon itself: no manifest may read them as secrets."""
         git, master = (self.source.token_file, self.source.ssh_key_file), (self.master_key.file, self.master_key.previous_file)
-        named = (*git, *master, self.secrets.sops_age_key_file)
+        named = (*git, *master, self.secrets.sops_age_key_file, self.server.login.oidc.client_secret_file)
         return tuple(Path(path) for path in named if path)
 
     @property

@@ -30,6 +30,18 @@ class ApiToken:
 
 
 @dataclass(frozen=True, slots=True)
+class LoginRole:
+    """People whose ID token has ``value`` as its ``claim``, or in the list of that claim, get ``role``."""
+
+    claim: str
+    value: str
+    role: str
+
+    def __str__(self) -> str:
+        return f"{{claim: {self.claim}, value: {self.value}, role: {self.role}}}"
+
+
+@dataclass(frozen=True, slots=True)
 class RateLimit:
     """Limits of one provider, set by an operator; 0 is no limit."""
 
@@ -46,6 +58,7 @@ def camel(name: str) -> str:
 
 RATE_LIMIT_KEYS: Mapping[str, str] = {camel(field.name): field.name for field in fields(RateLimit)}
 _TOKEN_KEYS = {field.name for field in fields(ApiToken)}
+_ROLE_KEYS = {field.name for field in fields(LoginRole)}
 
 
 def parse_duration(text: str) -> float:
@@ -180,6 +193,21 @@ def tokens(value: object) -> tuple[ApiToken, ...]:
         rows.append(ApiToken(row["name"], row["sha256"], one_of(*ROLES)(row["role"])))
     if len({row.name for row in rows}) < len(rows):
         raise ConfigError("two tokens have the same name")
+    return tuple(rows)
+
+
+def login_roles(value: object) -> tuple[LoginRole, ...]:
+    """Return the roles of people who log in by OIDC; the first one that matches counts."""
+    rows: list[LoginRole] = []
+    decoded = _decoded(value)
+    for row in decoded if isinstance(decoded, list) else [None]:
+        if (
+            not isinstance(row, dict)
+            or set(row) != _ROLE_KEYS
+            or not all(isinstance(part, str) and part for part in row.values())
+        ):
+            raise ConfigError("must be a list of {claim, value, role}")
+        rows.append(LoginRole(row["claim"], row["value"], one_of(*ROLES)(row["role"])))
     return tuple(rows)
 
 

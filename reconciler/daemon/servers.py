@@ -1,4 +1,4 @@
-"""The daemon's listeners: the admin socket, and HTTP with webhooks, API, probes and metrics."""
+"""The daemon's listeners: the admin socket, and HTTP with webhooks, API, dashboard, probes and metrics."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from reconciler.reviews.commands import ReviewCommands
 from reconciler.reviews.loop import ReviewLoop
 from reconciler.server import wellknown
 from reconciler.server.admin import AdminOperations, AdminServer
+from reconciler.server.api.access import FailedLoginThrottle
 from reconciler.server.api.document import document as openapi
 from reconciler.server.api.handlers import Backend, Status
 from reconciler.server.api.routes import Routes
 from reconciler.server.app import App, HttpServer
+from reconciler.server.dashboard.routes import Dashboard, DashboardParts
 from reconciler.server.health import Probes
 from reconciler.server.metrics import Metrics
 from reconciler.server.webhooks import WebhookEndpoint
@@ -51,12 +53,19 @@ async def listening(
     )
     reviews.request = trigger
     admin = AdminServer(session.config.state_dir, AdminOperations(backend).handle)
+    throttle = FailedLoginThrottle()
+    dashboard = Dashboard(
+        DashboardParts(
+            backend, session.engine.current, session.redactor, session.deps.keyring, session.config.owner, config, throttle
+        )
+    )
     app = App(
         _probes(session, loop, _metrics(session, pipeline)),
         WebhookEndpoint(pipeline.intake.receive, pipeline.apps.receive, max_body=config.max_body),
         (
-            *Routes(backend, config.tokens, session.redactor).routes(),
+            *Routes(backend, config.tokens, session.redactor, throttle=throttle).routes(),
             *(wellknown.routes(session.issuer) if session.issuer is not None else ()),
+            *dashboard.routes(),  # last: its catch-all answers everything else
         ),
     )
     http = HttpServer(config.listen, app)
@@ -66,6 +75,7 @@ async def listening(
         yield
     finally:
         await admin.stop()
+        await dashboard.close()
         await http.stop()
 
 

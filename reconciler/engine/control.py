@@ -101,11 +101,12 @@ class Control:
         integration = self._integration(identity)
         if integration is None:
             raise ReconcilerError(f"{identity} has nothing at a provider", code="RC6022")
+        timeout_s = _seconds(request, "timeout", 300.0)
+        await self._current.context.store.append_audit([self._audit("reconcile", peer, identity)])
         # A slice in progress may have passed the resource already, so this waits for the one after it.
         before = self._controller.counts.get(integration, 0) + self._controller.at_work(integration)
         await self._trigger((integration,))
         if request.get("wait"):
-            timeout_s = _seconds(request, "timeout", 300.0)
             try:
                 async with asyncio.timeout(timeout_s):
                     await self._reconciled(integration, before)

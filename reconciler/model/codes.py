@@ -1301,6 +1301,46 @@ _TABLE = (
         "It is closed, is for another branch than `source.branch`, or comes from a fork while `review.forks` is `off`.",
         "Name an open pull request for the watched branch, or change `review.forks`.",
     ),
+    # 83xx dashboard
+    Code(
+        "RC8301",
+        "The dashboard needs a login",
+        "There is no session, or it has ended: it was over after 12 hours, its token was removed from the configuration, or the cookie is "
+        "of another installation.",
+        "Log in again with a token that `server.tokens` has.",
+    ),
+    Code(
+        "RC8302",
+        "Without a login the dashboard answers only locally",
+        "No tokens are configured, and the request came from another machine, through a proxy, or under a host name other than "
+        "`localhost`.",
+        "Configure `server.tokens`, or open the dashboard on the machine of the daemon.",
+    ),
+    Code(
+        "RC8303",
+        "A form of the dashboard is not valid",
+        "It was sent by another site, belongs to another session, or the dashboard is read only because no tokens are configured.",
+        "Open the page again and repeat the action.",
+    ),
+    Code(
+        "RC8304",
+        "Too many pages are followed",
+        "The number of open streams of the dashboard has reached its limit of 250.",
+        "Reload the page to see changes. Close dashboard pages that are not in use.",
+    ),
+    Code(
+        "RC8305",
+        "There is no such page",
+        "The address is wrong, or what it showed was deleted.",
+        "Begin at the overview.",
+    ),
+    Code(
+        "RC8306",
+        "The login by OIDC failed",
+        "The provider refused the login or cannot be read, its ID token is not valid, or no row of `server.login.oidc.roles` matches a claim "
+        "of the person.",
+        "Check `server.login.oidc` and the client at the provider, whose redirect URI must be `server.publicUrl` + `/login/oidc/callback`.",
+    ),
     # 90xx internal errors
     Code(
         "RC9001",

@@ -51,6 +51,9 @@ class AsyncStore:
     get_meta = _on_thread(Store.get_meta)
     set_meta = _on_thread(Store.set_meta)
 
+    # `reconciler.state.activity`
+    activity = _on_thread(Store.activity)
+
     # `reconciler.state.objects`
     begin = _on_thread(Store.begin)
     forget = _on_thread(Store.forget)
@@ -220,6 +223,7 @@ class AsyncStore:
 
     # `reconciler.state.audit`
     append_audit = _on_thread(Store.append_audit)
+    audit_tail = _on_thread(Store.audit_tail)
     audit_head = _on_thread(Store.audit_head)
     keep_anchor = _on_thread(Store.keep_anchor)
 

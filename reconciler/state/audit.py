@@ -91,11 +91,13 @@ class AuditStore(Database):
         with self._read() as connection:
             return _head(connection)
 
-    def audit_tail(self, limit: int, *, resource: str | None = None) -> list[tuple[int, AuditEntry]]:
-        """Return the newest rows, newest first."""
+    def audit_tail(self, limit: int, *, resource: str | None = None, before: int = 0) -> list[tuple[int, AuditEntry]]:
+        """Return the newest rows, newest first. ``before``: number of the last row of the previous page; 0 for the first."""
         query = select(audit_table.c.seq, audit_table.c.payload).order_by(audit_table.c.seq.desc()).limit(limit)
         if resource is not None:
             query = query.where(audit_table.c.resource == resource)
+        if before:
+            query = query.where(audit_table.c.seq < before)
         with self._read() as connection:
             return [(seq, decode(AuditEntry, payload)) for seq, payload in connection.execute(query)]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from sqlalchemy import delete, inspect, select, text
 
 from reconciler.model.errors import StateError, storage_error
+from reconciler.state.activity import ActivityStore
 from reconciler.state.approvals import ApprovalStore
 from reconciler.state.attempts import AttemptStore
 from reconciler.state.audit import AuditStore
@@ -45,6 +46,7 @@ from reconciler.state.tables import meta
 class Store(
     StatusStore,
     ObservationStore,
+    ActivityStore,
     ApprovalStore,
     JournalStore,
     ObjectStore,

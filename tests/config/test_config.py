@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from reconciler.config.file import Tree, read_tree
 from reconciler.config.load import load_config
 from reconciler.config.settings import BY_PATH, KEYS, SECTIONS, Config
-from reconciler.config.values import ApiToken, RateLimit, parse_duration, parse_size
+from reconciler.config.values import ApiToken, LoginRole, RateLimit, parse_duration, parse_size
 from reconciler.model.errors import ConfigError
 
 HASH = hashlib.sha256(b"token").hexdigest()
@@ -63,6 +63,12 @@ server:
   publicUrl: https://hooks.example.com/x
   maxBody: 1MiB
   tokens: [{{name: ci, sha256: {HASH}, role: operator}}]
+  login:
+    oidc:
+      issuer: https://login.example.com/
+      clientId: board
+      clientSecretFile: login.secret
+      roles: [{{claim: groups, value: platform, role: operator}}]
 oidc: {{issuer: https://id.example.com/ci, keyRotation: 30d, tokenLifetime: 5m}}
 reconcile:
   interval: 1h30m
@@ -94,6 +100,7 @@ def test_every_key_of_the_file_arrives_typed_and_with_absolute_paths(tmp_path: P
     assert config.server.listen == "[::1]:0"
     assert config.server.max_body == 1 << 20
     assert config.server.tokens == (ApiToken("ci", HASH, "operator"),)
+    assert config.server.login.oidc.roles == (LoginRole("groups", "platform", "operator"),)
     assert config.reconcile.interval == 5400.0
     assert (config.reconcile.retry_min, config.reconcile.retry_max) == (2.0, 60.0)
     assert config.reconcile.limits.delete_max == 7
@@ -105,7 +112,15 @@ def test_every_key_of_the_file_arrives_typed_and_with_absolute_paths(tmp_path: P
     assert config.path == str(tmp_path / "reconciler.yaml")
     assert config.own_files == tuple(
         map(
-            Path, (f"{tmp_path}/git-token", "/abs/key", f"{tmp_path}/keys/master", f"{tmp_path}/keys/old", f"{tmp_path}/keys/age")
+            Path,
+            (
+                f"{tmp_path}/git-token",
+                "/abs/key",
+                f"{tmp_path}/keys/master",
+                f"{tmp_path}/keys/old",
+                f"{tmp_path}/keys/age",
+                f"{tmp_path}/login.secret",
+            ),
         )
     )
 
@@ -247,6 +262,16 @@ def test_all_problems_come_at_once_from_file_environment_and_checks(tmp_path: Pa
             f"server: {{tokens: [{{name: a, sha256: {HASH}, role: viewer}}, {{name: a, sha256: {HASH}, role: viewer}}]}}",
             "same name",
         ),
+        ("server: {login: {oidc: {clientId: a}}}", "server.login.oidc.issuer"),
+        ("server: {login: {oidc: {issuer: 'https://i.example'}}}", "server.login.oidc.clientId"),
+        ("server: {login: {oidc: {issuer: 'https://i.example'}}}", "server.login.oidc.roles"),
+        ("server: {login: {oidc: {issuer: 'https://i.example'}}}", "server.publicUrl"),
+        ("server: {login: {oidc: {issuer: 'http://i.example'}}}", "must be https"),
+        ("server: {login: {oidc: {issuer: 'https://u:p@i.example'}}}", "no credentials"),
+        ("server: {login: {oidc: {roles: [{claim: a, value: b, role: god}]}}}", "one of viewer"),
+        ("server: {login: {oidc: {roles: [{claim: a, role: viewer}]}}}", "a list of {claim, value, role}"),
+        ("server: {login: {oidc: {roles: [{claim: a, value: 5, role: viewer}]}}}", "a list of {claim, value, role}"),
+        ("server: {login: {ldap: {}}}", "unknown key"),
         ("reconcile: {interval: 0s}", "more than 0"),
         ("reconcile: {interval: -5}", "duration"),
         ("reconcile: {interval: .inf}", "duration"),

@@ -90,14 +90,14 @@ async def test_a_reason_that_is_not_text_is_refused() -> None:
 def waiting_control() -> Control:
     """Return a control whose reconciles never end."""
 
-    async def trigger(_: object) -> None:
+    async def ignored(_: object) -> None:
         pass
 
     one = ResourceId("Integration", "default", "one")
-    current = SimpleNamespace(active=SimpleNamespace(resources={one: None}), view=SimpleNamespace(statuses={}))
-    current.context = SimpleNamespace(store=None)
+    current = SimpleNamespace(active=SimpleNamespace(resources={one: None}, revision=""), view=SimpleNamespace(statuses={}))
+    current.context = SimpleNamespace(store=SimpleNamespace(append_audit=ignored), clock=lambda: 0.0)
     controller = SimpleNamespace(current=current, counts={}, at_work=lambda _: False, holder="")
-    return Control(controller, trigger)  # type: ignore[arg-type]
+    return Control(controller, ignored)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("timeout", [0, -1, True, "5", [1], float("nan"), float("inf"), 10**400])

@@ -195,6 +195,7 @@ def _keep(world: DemoWorld) -> None:
     out(f"running in {world.folder}; stop with Ctrl-C")
     out(f"  status     reconciler status --config {world.config}")
     out(f"  file       {world.status_file}")
+    out(f"  dashboard  {world.receiver}/")
     out(f"  receiver   {world.receiver}")
     for name, server in world.providers.items():
         out(f"  {name:10} {server.url}")

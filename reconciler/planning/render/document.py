@@ -158,7 +158,7 @@ def _section(plan: Plan, manifests: Manifests, approvable: bool) -> PlanSection:
         integration=shown(str(plan.integration)),
         identity=said(identity_text(declared)) if declared is not None else "",
         groups=tuple(
-            PlanGroup(CLASS_TITLES[cls], tuple(_change(change, manifests) for change in changes))
+            PlanGroup(CLASS_TITLES[cls], tuple(change_entry(change, manifests) for change in changes))
             for cls, changes in by_class(plan.changes)
         ),
         notes=tuple(said(note) for note in plan.notes),
@@ -168,7 +168,8 @@ def _section(plan: Plan, manifests: Manifests, approvable: bool) -> PlanSection:
     )
 
 
-def _change(change: Change, manifests: Manifests) -> PlanEntry:
+def change_entry(change: Change, manifests: Manifests) -> PlanEntry:
+    """Return the entry of one change; ``manifests`` explain it and give its place."""
     location = change.location if change.location.file else _place_of(change.resource, manifests)
     return PlanEntry(
         action=change.action,

@@ -76,10 +76,21 @@ class Checks:
         self._check(self._query, query, "query")
         return {**within, **query, **await self._read(request)}
 
+    def form(self, fields: Mapping[str, str]) -> dict[str, Any]:
+        """Return the fields of a form of the dashboard; one without a text counts as not filled in. Raises `Invalid`."""
+        given = {name: value for name, value in fields.items() if value}
+        within = {name: given.pop(name) for name in self._operation.within if name in given}
+        query = {name: given.pop(name) for name in self._operation.query if name in given}
+        self._check(self._within, within, "path")
+        self._check(self._query, query, "query")
+        if self._body is not None:
+            self._check(self._body, given, "body")
+        return {**within, **query, **given}
+
     async def _read(self, request: Request) -> Mapping[str, Any]:
         if self._body is None:
             return {}
-        raw = await _bytes(request)
+        raw = await read_body(request)
         if raw:
             kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
             if kind != "application/json" or request.headers.get("content-encoding", "identity").lower() != "identity":
@@ -128,7 +139,8 @@ def _query(pairs: Iterable[tuple[str, str]], operation: Operation) -> dict[str, 
     return query
 
 
-async def _bytes(request: Request) -> bytes:
+async def read_body(request: Request) -> bytes:
+    """Return the body. Raises `Invalid` if it is larger than `MAX_BODY`, takes longer than `READ_S`, or ends too soon."""
     length = request.headers.get("content-length", "")
     if length and (not length.isdigit() or len(length) > 12 or int(length) > MAX_BODY):
         raise Invalid(f"the body is larger than {MAX_BODY} bytes", status=413)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-import orjson
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from reconciler.config.values import ApiToken
@@ -19,17 +16,12 @@ from reconciler.model.errors import ReconcilerError
 from reconciler.server.api import requests
 from reconciler.server.api.access import Access, FailedLoginThrottle, Tokens, TooMany, Unauthorized, bearer
 from reconciler.server.api.errors import Invalid
-from reconciler.server.api.handlers import Backend, Ready, logs
+from reconciler.server.api.handlers import Backend, Ready
 from reconciler.server.api.operations import HTTP_OPERATIONS, PREFIX, Operation
 from reconciler.server.api.requests import Checks
-from reconciler.server.health import SECURITY_HEADERS
+from reconciler.server.api.streams import LogStreams
 from reconciler.stages.outputs import OutputsRefused
 
-STREAMS = 32
-"""Log streams that may be open at the same time."""
-PAUSE_S = 1.0
-QUIET_S = 15.0
-"""After this long without a line, a comment is sent, since proxies close idle streams."""
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -44,7 +36,7 @@ class Routes:
         self._tokens = Tokens(tokens)
         self._throttle = throttle or FailedLoginThrottle()
         self._redactor = redactor
-        self._streams = 0
+        self._streams = LogStreams(backend, redactor)
         self._log = get_logger("api")
 
     def routes(self) -> tuple[BaseRoute, ...]:
@@ -72,7 +64,7 @@ class Routes:
                 who = self._who(operation, request)
                 values = await checks.values(request)
                 if operation.stream and values.get("follow") == "1":
-                    return await self._follow(values, who)
+                    return await self._streams.follow(values, who)
                 content = await operation.handler(self._backend, values, who)
                 if operation.access is not Access.PUBLIC and not isinstance(content, Ready):
                     content = self._redactor.redact_fields(content)
@@ -114,49 +106,12 @@ class Routes:
         content = self._redactor.redact_fields(requests.body_of(error))
         return requests.answer(content, status, {**requests.headers_of(status), **(headers or {})})
 
-    # -- following --------------------------------------------------------------------------------------------------
-
-    async def _follow(self, values: Mapping[str, Any], who: str) -> Response:
-        """Return the stream of a log. Its first piece is read before the answer begins, so that a failure has an HTTP status."""
-        if self._streams >= STREAMS:
-            raise ReconcilerError(f"{STREAMS} log streams are open already", code="RC8003", hint="Try again later.")
-        first = await logs(self._backend, values, who)
-        headers = {**SECURITY_HEADERS, "x-accel-buffering": "no"}
-        return StreamingResponse(self._pieces(values, first), headers=headers, media_type="text/event-stream")
-
-    async def _pieces(self, values: Mapping[str, Any], piece: Mapping[str, Any]) -> AsyncIterator[bytes]:
-        quiet = 0.0
-        self._streams += 1
-        try:
-            while True:
-                if piece["lines"]:
-                    quiet = 0.0
-                    yield _message("log", piece)
-                if piece["complete"]:
-                    yield _message("end", {"cursor": piece["cursor"]})
-                    return
-                await asyncio.sleep(PAUSE_S)
-                quiet += PAUSE_S
-                if quiet >= QUIET_S:
-                    quiet = 0.0
-                    yield b": still there\n\n"
-                piece = await logs(self._backend, {**values, "cursor": piece["cursor"]}, "")
-        except ReconcilerError as error:
-            yield _message("error", self._redactor.redact_fields(requests.body_of(error)))
-        finally:
-            self._streams -= 1
-
 
 def _route(path: str, endpoint: Endpoint, methods: list[str]) -> Route:
     """Return a route whose last part may contain any character. Starlette's own does not match a line break."""
     route = Route(path, endpoint, methods=methods)
     route.path_regex = re.compile(route.path_regex.pattern, re.DOTALL)
     return route
-
-
-def _message(name: str, content: Mapping[str, Any]) -> bytes:
-    """Return a server-sent event (HTML Living Standard §9.2). Encoded JSON contains no line break."""
-    return b"event: " + name.encode() + b"\ndata: " + orjson.dumps(content) + b"\n\n"
 
 
 def _methods(route: Route, request: Request) -> set[str]:
