@@ -41,6 +41,7 @@ notice = Table(
     Index("notice_due", "done_at", "due_at"),
     Index("notice_incident", "incident"),
     Index("notice_refresh", "refresh_at"),
+    sqlite_autoincrement=True,
 )
 
 

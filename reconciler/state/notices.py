@@ -56,7 +56,10 @@ class NoticeStore(Database):
     def note_attempt(self, notice: Notice, now: float) -> None:
         """Record that ``notice`` is being sent: if the outcome is never recorded, the next attempt looks for the message first."""
         with self._write() as connection:
-            stored = decode(Notice, connection.execute(select(n.c.payload).where(n.c.seq == notice.seq)).scalar_one())
+            row = connection.execute(select(n.c.payload).where(n.c.seq == notice.seq)).scalar()
+            if row is None:  # the Notification was removed meanwhile
+                return
+            stored = decode(Notice, row)
             payload = encode(replace(stored, attempted_at=stored.attempted_at or now))
             connection.execute(update(n).where(n.c.seq == notice.seq).values(payload=payload))
 

@@ -184,6 +184,18 @@ def test_a_notification_that_is_gone_leaves_nothing(store: Store) -> None:
     assert store.due_sinks(store.now() + 1, 9) == []
 
 
+def test_a_message_that_is_sent_while_its_notification_is_removed_settles_no_other_message(store: Store) -> None:
+    started(store)
+    sending = store.due_notice(OPS, store.now() + 1)
+    assert sending is not None
+    store.update_incidents(IncidentUpdate(lambda *_: [], frozenset()))
+    started(store, dataclasses.replace(INCIDENT, id="inc-2"))
+    store.note_attempt(sending, 2.0)
+    store.end_notice(sending, 3.0)
+    assert [notice.incident.id for notice in waiting(store)] == ["inc-2"]
+    assert waiting(store)[0].attempted_at == 0.0
+
+
 def test_retention_drops_ended_incidents_with_their_messages_and_keeps_those_that_last(store: Store) -> None:
     started(store)
     ended = dataclasses.replace(INCIDENT, id="inc-2", key="k2", closed_at=2.0)

@@ -31,11 +31,13 @@ from reconciler.model.issuer_keys import IssuerKey
 from reconciler.model.objects import IntentState, Scope
 from reconciler.model.records import BudgetState, CredentialAlert, CredentialRefusal, JournalEntry, Outcome, Retry
 from reconciler.model.resources import ResourceId, Suspension
+from reconciler.model.reviews import ReviewState
 from reconciler.state import Store
 from reconciler.state.claims import Capacity
 from reconciler.state.incidents import IncidentUpdate
 from reconciler.state.queue import Admission, enqueue, set_item
 from reconciler.state.reports import PendingReport
+from reconciler.state.reviews import StoredReview
 from reconciler.state.values import Fence, StoredObservation
 from tests.state.samples import entry, intent, recorded
 from tests.state.test_inbox import arrival, finished, routing
@@ -58,7 +60,7 @@ HISTORIES = [
     "approval",
     "pin",
 ]
-HISTORIES += ["attempt", "joined", "incident", "notice", "sink_target"]
+HISTORIES += ["attempt", "joined", "incident", "notice", "sink_target", "review"]
 """Tables that grow with what happens. The others have a row for each thing that is declared or owned."""
 REPORT = PendingReport("itm-1", "commit", "success", 3, 1.0)
 WAITING = routing(arrival(5.0, "waits", "")).items[0]
@@ -66,6 +68,7 @@ WAITING = routing(arrival(5.0, "waits", "")).items[0]
 
 INCIDENT = Incident("inc-1", "a", "k", Topic.DRIFT, IncidentSeverity.WARNING, "differs", "DriftDetected", closed_at=1.0)
 NOTICE = Notice(1, NoticePhase.START, INCIDENT)
+REVIEW = ReviewState("acme/web", number=1)
 OCCURRENCE = Occurrence(Topic.REPAIRED, "", "k", IncidentSeverity.INFO, "repaired")
 
 
@@ -244,13 +247,22 @@ CALLS: dict[str, Callable[[Store], Any]] = {
     "has_occurrences": lambda store: store.has_occurrences(),
     "hasten_notices": lambda store: store.hasten_notices("a", 1.0),
     "next_due": lambda store: store.next_due(),
-    "note_attempt": lambda store: (notified(store), store.note_attempt(NOTICE, 1.0)),
+    "note_attempt": lambda store: (notified(store), store.note_attempt(store.due_notice("a", 1e12) or NOTICE, 1.0)),
     "prune_incidents": lambda store: (notified(store), [store.prune_incidents(1e12, 9) for _ in range(9)]),
     "put_off_notice": lambda store: (notified(store), store.put_off_notice(NOTICE, 9.0, SinkRecord(error="no"), unknown=True)),
     "sink_records": lambda store: store.sink_records(),
     "skip_notice": lambda store: store.skip_notice(NOTICE, 1.0),
     "update_incidents": lambda store: notified(store),
     "waiting_notices": lambda store: store.waiting_notices(),
+    "activity": lambda store: store.activity(),
+    "effects_of": lambda store: store.effects_of(["1", "2"]),
+    "origins_of": lambda store: store.origins_of(["itm-1"]),
+    "due_reviews": lambda store: store.due_reviews("a", 1.0, 9),
+    "drop_reviews": lambda store: store.drop_reviews(["a"]),
+    "open_reviews": lambda store: store.open_reviews("a", 9),
+    "review": lambda store: store.review("a"),
+    "review_of_check": lambda store: store.review_of_check("a", "1"),
+    "save_review": lambda store: [store.save_review(StoredReview("a", at, 1.0, REVIEW), REVIEW, 1.0) for at in (0, 1)],
     "statuses": lambda store: store.statuses(),
     "statuses_mark": lambda store: store.statuses_mark(),
     "suspect": lambda store: store.suspect("me"),

@@ -29,6 +29,7 @@ def upgrade() -> None:
         sa.Column("done_at", sa.Double(), nullable=False),
         sa.Column("refresh_at", sa.Double(), nullable=False),
         sa.Column("payload", sa.LargeBinary(), nullable=False),
+        sqlite_autoincrement=True,  # a number is never used again: a message that was deleted may still be on its way
     )
     op.create_index("notice_order", "notice", ["notification", "done_at", "seq"])
     op.create_index("notice_due", "notice", ["done_at", "due_at"])
