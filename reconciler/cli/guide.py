@@ -64,7 +64,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "adopt": ("reconciler adopt EventSource/billing", "reconciler adopt EventSource/billing --external-id 12345 --yes"),
     "forget": ("reconciler forget EventSource/old --yes",),
     "recover": ("reconciler recover",),
-    "export": ("reconciler export github --scope acme/web --scope acme/shop --out github/existing.yaml",),
+    "export": (
+        "reconciler export github --scope acme/web --out github/existing.yaml",
+        "reconciler export github --scope acme/web --scope acme/shop",
+    ),
     "accept-drift": ("reconciler accept-drift EventSource/payments --dry-run",),
     "signing-key": ("reconciler signing-key EventSource/releases",),
     "rotate": ("reconciler rotate EventSource/payments --dir .",),
