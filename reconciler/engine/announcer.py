@@ -53,7 +53,7 @@ class Announcer:
     async def update(self, statuses: Mapping[ResourceId, ResourceStatus], moment: IncidentMoment) -> IncidentUpdate | None:
         """Return the comparison to make with the stored incidents, or None if it would change nothing."""
         inputs = await self._inputs(statuses, self._current.active, moment)
-        self._pending = (inputs.routes, inputs.signals, inputs.revision)
+        self._pending = (inputs.routes, inputs.signals, inputs.revision, inputs.stages, inputs.labels)
         if self._pending == self._applied and not self._flapping and not await self._current.context.store.has_occurrences():
             return None
         fold = fold_of(inputs)
@@ -89,9 +89,11 @@ class Announcer:
         if any(Topic.APPROVAL_NEEDED in route.topics for route in routes) and self._approvals_possible(active):
             waiting = await self._approvals()
             signals = SignalSet((*signals.rows, *waiting), signals.silent) if waiting else signals
+        stages = frozenset(identity.path for identity in active.resources if identity.kind == Kind.STAGE.value) if routes else ()
         labels = {identity.path: resource.labels for identity, resource in active.resources.items() if resource.labels}
         revision = RevisionState(active.revision if _is_commit(active.revision) else "", self._is_applied(active, moment))
-        return IncidentInputs(routes, signals, labels, revision, self._current.context.redactor.redact)
+        clean = self._current.context.redactor.redact
+        return IncidentInputs(routes, signals, labels, revision, frozenset(stages), clean)
 
     def _routes(self, active: ActiveRevision) -> tuple[Route, ...]:
         own = [active.resources[identity] for identity in sorted(active.resources) if identity.kind == Kind.NOTIFICATION.value]

@@ -6,6 +6,8 @@ do not depend on the reconcile loop.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from reconciler.credentials.backends import SecretResolver
 from reconciler.drivers.builtin.identity import CallIdentity
 from reconciler.drivers.connection import Connection
@@ -31,7 +33,7 @@ class Current:
         self._active = ActiveRevision()
         self.remote = remote_secrets(context, lambda: self._active, self.clients, self._store)
         """Values of Secrets from servers and encrypted files; they outlive a revision."""
-        self._secrets = self._resolver(self._active)
+        self._secrets = self._resolver({})
         self._suspensions = Suspensions()
         self._clock_steps = 0
 
@@ -45,13 +47,13 @@ class Current:
     def activate(self, revision: ActiveRevision) -> None:
         """Put ``revision`` in force, with the values of its Secrets."""
         self._active = revision
-        self._secrets = self._resolver(revision)
+        self._secrets = self._resolver(revision.resources)
         self.remote.keep(resource for resource in revision.resources if resource.kind == Kind.SECRET.value)
 
-    def _resolver(self, revision: ActiveRevision) -> SecretResolver:
+    def _resolver(self, resources: Mapping[ResourceId, Resource]) -> SecretResolver:
         context = self.context
         resolver = SecretResolver(
-            {resource.id: resource for resource in revision.resources.values() if resource.id.kind == Kind.SECRET.value},
+            {identity: resource for identity, resource in resources.items() if identity.kind == Kind.SECRET.value},
             context.config.secrets,
             sandbox=context.sandbox,
             redactor=context.redactor,
@@ -64,6 +66,10 @@ class Current:
     def secrets(self) -> SecretResolver:
         """Reads values of the active revision's Secrets."""
         return self._secrets
+
+    def former_secrets(self, former: Iterable[Resource]) -> SecretResolver:
+        """Return a reader of Secrets that also knows those that the manifests do not declare any more."""
+        return self._resolver({**{resource.id: resource for resource in former}, **self._active.resources})
 
     # -- suspensions ------------------------------------------------------------------------------------------------
 

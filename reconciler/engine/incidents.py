@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from reconciler.engine.signals import SignalSet
-from reconciler.manifests.notification_spec import NotificationSpec, ResourcesSpec
+from reconciler.manifests.notification_spec import NotificationSpec, ResourcesSpec, destination_of
 from reconciler.model.incidents import (
     DEFAULT_TOPICS,
     MEMBERS,
@@ -36,6 +36,8 @@ SETTLE_S = 3.0
 """A change waits this long for further ones, which the same message then reports."""
 REVISION_KEY = "revision"
 _SILENT = "the Notification is suspended"
+FILTERED = "`on`, `resources` or `severity` of the Notification do not select it any more"
+MOVED = "the sink of the Notification changed"
 _FLAPPING = "flapping"
 
 
@@ -50,6 +52,8 @@ class Route:
     suspended: bool = False
     follows_revision: bool = False
     """Its sink shows the state of a revision, and no incidents."""
+    sink: str = ""
+    """`destination_of` the Notification."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,8 @@ class IncidentInputs:
     labels: Mapping[str, Mapping[str, str]]
     """Labels by the path of a resource, of those that have any."""
     revision: RevisionState = RevisionState()
+    stages: frozenset[str] = frozenset()
+    """Paths of the declared stages."""
     clean: Callable[[str], str] = str
     """Masks secrets in text."""
 
@@ -78,7 +84,7 @@ def route_of(resource: Resource, *, suspended: bool, follows_revision: bool) -> 
     """Return what ``resource``, a Notification, sends messages about."""
     spec = resource.typed(NotificationSpec)
     topics = frozenset(spec.on or DEFAULT_TOPICS)
-    return Route(resource.id.path, topics, spec.severity, spec.resources, suspended, follows_revision)
+    return Route(resource.id.path, topics, spec.severity, spec.resources, suspended, follows_revision, destination_of(resource))
 
 
 def fold_of(inputs: IncidentInputs) -> Fold:
@@ -88,14 +94,40 @@ def fold_of(inputs: IncidentInputs) -> Fold:
         changes: list[IncidentChange] = []
         for route in inputs.routes:
             own = {key: incident for (path, key), incident in stored.items() if path == route.notification}
+            changes += _of_moved(route, own, now)
             if route.follows_revision:
                 changes += _of_revision(route, inputs, own.get(REVISION_KEY), now)
                 continue
-            changes += _of_signals(route, inputs, own, now)
+            of_signals = list(_of_signals(route, inputs, own, now))
+            changes += of_signals
+            own |= {change.incident.key: change.incident for change in of_signals}
             changes += _of_occurrences(route, inputs, own, occurrences, now)
         return changes
 
     return fold
+
+
+# -- another sink -----------------------------------------------------------------------------------------------------
+
+
+def _of_moved(route: Route, own: dict[str, Incident], now: float) -> Iterable[IncidentChange]:
+    """End at the former sink what lasts, and drop it from ``own``: what still lasts starts again. An occurrence starts again here."""
+    if route.suspended:
+        return
+    for key, incident in list(own.items()):
+        if not (incident.open or incident.flapping) or incident.sink in {"", route.sink}:
+            continue
+        yield IncidentChange(_ended(incident, now, MOVED if incident.open else ""), (NoticePhase.RELEASE,))
+        del own[key]
+        if incident.occurred and incident.open and not route.follows_revision:
+            facts = dataclasses.replace(incident, sink=route.sink, flapping=False)
+            again = _opened(None, facts, now, suspended=False)
+            own[key] = again.incident
+            yield again
+
+
+def _ended(incident: Incident, now: float, why: str) -> Incident:
+    return dataclasses.replace(incident, closed_at=now, changed_at=now, released=why, flapping=False, edges=())
 
 
 # -- signals ----------------------------------------------------------------------------------------------------------
@@ -109,15 +141,29 @@ def _of_signals(route: Route, inputs: IncidentInputs, stored: Mapping[str, Incid
     facts = {key: _incident(route, key, group, inputs.clean) for key, group in groups.items()}
     present = {key: incident for key, incident in facts.items() if incident.severity.rank >= route.severity.rank}
     for key, incident in present.items():
-        change = _present(stored.get(key), incident, now, suspended=route.suspended)
-        if change is not None:
-            yield change
+        changed = _present(stored.get(key), incident, now, suspended=route.suspended)
+        if changed is not None:
+            yield changed
     for key, incident in stored.items():
-        if key in present or incident.occurred or _is_silent(incident, inputs.signals):
+        if key in present or _is_silent(incident, inputs.signals):
             continue
-        change = _absent(incident, now)
+        change: IncidentChange | None
+        if incident.occurred:
+            change = _of_occurred(route, inputs, incident, now)
+        elif incident.open and _filtered(route, incident, facts.get(key), inputs.signals):
+            change = IncidentChange(_ended(incident, now, FILTERED), (NoticePhase.RELEASE,))
+        else:
+            change = _absent(incident, now)
         if change is not None:
             yield change
+
+
+def _filtered(route: Route, incident: Incident, facts: Incident | None, signals: SignalSet) -> bool:
+    """Whether ``incident`` lasts, and only the filter of the Notification leaves it out now."""
+    if facts is not None:  # it is less severe than the route asks for: since when the route asks for that, or by itself
+        return incident.severity.rank < route.severity.rank
+    same = (signal for signal in signals.rows if signal.key == incident.key)
+    return any(not incident.members or signal.resource in incident.members for signal in same)
 
 
 def _includes(route: Route, signal: Signal, labels: Mapping[str, Mapping[str, str]]) -> bool:
@@ -157,12 +203,15 @@ def _incident(route: Route, key: str, group: Sequence[Signal], clean: Callable[[
         url=worst.url,
         members=members[:MEMBERS],
         count=len(members),
+        sink=route.sink,
         digest=hashlib.sha256(facts.encode()).hexdigest()[:16],
     )
 
 
 def _is_silent(incident: Incident, signals: SignalSet) -> bool:
-    return incident.key in signals.silent or any(member in signals.silent for member in incident.members)
+    """Whether nothing is known of the incident now: of all its resources, since one that is known to be well ends it."""
+    members = incident.members
+    return incident.key in signals.silent or (bool(members) and all(member in signals.silent for member in members))
 
 
 def _present(before: Incident | None, facts: Incident, now: float, *, suspended: bool) -> IncidentChange | None:
@@ -214,6 +263,7 @@ def _with_facts(before: Incident, facts: Incident, now: float, *, flapping: bool
         edges=before.edges,
         flapping=before.flapping if flapping is None else flapping,
         occurred=before.occurred,
+        sink=before.sink or facts.sink,
     )
 
 
@@ -235,6 +285,21 @@ def _of_occurrences(
         if change is not None:
             current[occurrence.key] = change.incident
             yield change
+
+
+def _of_occurred(route: Route, inputs: IncidentInputs, incident: Incident, now: float) -> IncidentChange | None:
+    """Return what changes of an incident without another occurrence: its stage or its filter is gone, or it is stable again."""
+    if not incident.open:
+        return _absent(incident, now)
+    stage = next(iter(incident.members), "")
+    if stage not in inputs.stages:
+        return IncidentChange(_ended(incident, now, ""), (NoticePhase.END,))
+    selected = selects(route.resources, stage, inputs.labels.get(stage, {})) and incident.topic in route.topics
+    if not selected or incident.severity.rank < route.severity.rank:
+        return IncidentChange(_ended(incident, now, FILTERED), (NoticePhase.RELEASE,))
+    if incident.flapping and now - incident.edges[-1] > FLAPPING_S:
+        return IncidentChange(dataclasses.replace(incident, flapping=False, changed_at=now), (NoticePhase.UPDATE,))
+    return None
 
 
 def _of_occurrence(
@@ -296,6 +361,7 @@ def _of_revision(route: Route, inputs: IncidentInputs, before: Incident | None, 
         count=len(selected),
         opened_at=now,
         changed_at=now,
+        sink=route.sink,
     )
     kept = incident_id(facts, now) if first or before is None else before.id
     changed = dataclasses.replace(facts, id=kept, opened_at=now if first or before is None else before.opened_at)

@@ -10,6 +10,7 @@ from reconciler.engine.conditions import ConditionCause
 from reconciler.engine.reconcile import ReconcileResult
 from reconciler.engine.revision import ActiveRevision
 from reconciler.model.errors import ReconcilerError, StateError
+from reconciler.model.incidents import WaitingNotices
 from reconciler.model.resources import ResourceId
 from reconciler.model.status import ConditionStatus, ResourceStatus
 from reconciler.source.base import Revision
@@ -53,6 +54,8 @@ class EventStatus:
     """Events without effect because of an error in a filter or mapping."""
     quarantined: int = 0
     """Quarantined events: their evaluation crashed the process or exceeded the limits."""
+    waiting: Mapping[str, WaitingNotices] = field(default_factory=dict)
+    """Messages in the outbox, by the kind of sink of the declared Notifications."""
 
 
 @dataclass(frozen=True, slots=True)

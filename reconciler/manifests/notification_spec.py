@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
 
 from reconciler.model.incidents import IncidentSeverity, Topic
-from reconciler.model.resources import Kind
+from reconciler.model.resources import Kind, Resource
 from reconciler.model.specs import Credential, Reference, Spec
 
 
@@ -86,3 +87,26 @@ class NotificationSpec(Spec, frozen=True):
     on: tuple[Topic, ...] = ()
     resources: ResourcesSpec | None = None
     severity: IncidentSeverity = IncidentSeverity.INFO
+
+
+_PLACES: Mapping[type[Spec], tuple[str, ...]] = {
+    SlackSpec: ("channel", "webhook", "url"),
+    TeamsSpec: ("workflow",),
+    SinkWebhookSpec: ("url",),
+    EmailSpec: ("sender", "to"),
+    PagerdutySpec: ("routing_key", "url"),
+    AlertmanagerSpec: ("url",),
+    StatusSinkSpec: ("integration", "context"),
+}
+"""The fields that say where a message is shown. The others say how it gets there."""
+_KEYS = frozenset({"/webhook", "/workflow", "/routingKey"})
+"""Pointers of the references to Secrets that are places."""
+
+
+def destination_of(notification: Resource) -> str:
+    """Return a digest of where the messages of ``notification`` are shown: where it differs, an open incident is not shown yet."""
+    spec = notification.typed(NotificationSpec).sink
+    name, sink = next((key, value) for key, value in spec.named().items() if value is not None)
+    places = [getattr(sink, place) for place in _PLACES[type(sink)]]
+    secrets = [str(ref) for pointer, ref in sorted(notification.secret_refs(f"/sink/{name}").items()) if pointer in _KEYS]
+    return hashlib.sha256(msgspec.json.encode([name, places, secrets])).hexdigest()[:16]

@@ -54,6 +54,8 @@ class NoticePhase(enum.StrEnum):
     FLAPPING = "flapping"
     """It started and ended so often that further edges are not reported until it is stable."""
     END = "end"
+    RELEASE = "release"
+    """It may last, but it is not reported there any more: the Notification was removed, or its filter or its sink changed."""
     TEST = "test"
     """A person asked for a message."""
 
@@ -121,6 +123,10 @@ class Incident:
     flapping: bool = False
     occurred: bool = False
     """It consists of occurrences: another occurrence ends it, and no condition."""
+    sink: str = ""
+    """`destination_of` the Notification when it started."""
+    released: str = ""
+    """Why it is not reported any more although it may last; empty otherwise."""
     digest: str = ""
     """Of what a change is reported for; without texts that change by themselves."""
 
@@ -128,6 +134,19 @@ class Incident:
     def open(self) -> bool:
         """Whether it lasts."""
         return not self.closed_at
+
+
+@dataclass(frozen=True, slots=True)
+class SinkUse:
+    """Where an incident was reported: enough to end it there when the manifests do not say it any more. It holds no value of a Secret."""
+
+    destination: str
+    resource: str
+    """The Notification as JSON (`reconciler.model.codec.resource_to_json`)."""
+    secrets: tuple[str, ...] = ()
+    """The Secrets that it refers to, likewise."""
+    target: dict[str, str] = field(default_factory=dict)
+    """What the sink returned for the incident's first message: where to edit it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +165,21 @@ class Notice:
     """When it was sent without a known outcome; 0 if it was not."""
     refresh: bool = False
     """The incident was reported, and is reported again before the sink forgets it."""
-    target: dict[str, str] = field(default_factory=dict)
-    """What the sink returned for the incident's first message: where to edit it."""
+    abandoned: bool = False
+    """It was not sent, and is not tried any more unless the sink changes."""
+    sent_with: SinkUse | None = None
+    """Where its incident was reported so far; None if nowhere yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingNotices:
+    """What waits in the outbox for one Notification."""
+
+    count: int = 0
+    since: float = 0.0
+    """When the incident of the oldest one changed."""
+    due_at: float = 0.0
+    """When the next one is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +209,8 @@ class SinkRecord:
     code: str = ""
     failed_at: float = 0.0
     sent_at: float = 0.0
+    former: str = ""
+    """The newest error of a former sink, which still shows an incident; empty if there is none."""
 
 
 def shown(path: str) -> str:
@@ -197,6 +231,8 @@ __all__ = [
     "Occurrence",
     "Signal",
     "SinkRecord",
+    "SinkUse",
     "Topic",
+    "WaitingNotices",
     "shown",
 ]

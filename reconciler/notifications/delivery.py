@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from reconciler.engine.conditions import ConditionCause
 from reconciler.engine.control import parse_resource
 from reconciler.engine.current import Current
 from reconciler.engine.view import EventStatus
+from reconciler.manifests.notification_spec import NotificationSpec
 from reconciler.model.errors import ReconcilerError, UsageError
-from reconciler.model.incidents import SinkRecord
-from reconciler.model.resources import Kind, ResourceId
+from reconciler.model.incidents import SinkRecord, WaitingNotices
+from reconciler.model.resources import Kind, Resource, ResourceId
 from reconciler.model.status import ConditionStatus
 from reconciler.notifications.message import message_of, test_notice
 from reconciler.notifications.outbox import delivery_text
-from reconciler.notifications.senders import SinkFactory
+from reconciler.notifications.senders import SinkFactory, sink_name
 
 
 async def with_deliveries(current: Current, outside: EventStatus) -> EventStatus:
@@ -27,16 +28,38 @@ async def with_deliveries(current: Current, outside: EventStatus) -> EventStatus
     store = current.context.store
     records, waiting = await store.sink_records(), await store.waiting_notices()
     delivering = {
-        identity: delivering_of(records.get(identity.path, SinkRecord()), waiting.get(identity.path, 0)) for identity in own
+        identity: delivering_of(records.get(identity.path, SinkRecord()), waiting.get(identity.path, WaitingNotices()))
+        for identity in own
     }
-    return dataclasses.replace(outside, delivering={**outside.delivering, **delivering})
+    by_sink = _waiting_by_sink((current.active.resources[identity], waiting.get(identity.path)) for identity in own)
+    return dataclasses.replace(outside, delivering={**outside.delivering, **delivering}, waiting=by_sink)
 
 
-def delivering_of(record: SinkRecord, waiting: int) -> tuple[ConditionStatus, ConditionCause]:
+def _waiting_by_sink(waiting: Iterable[tuple[Resource, WaitingNotices | None]]) -> dict[str, WaitingNotices]:
+    rows: dict[str, list[WaitingNotices]] = {}
+    for resource, each in waiting:
+        rows.setdefault(sink_name(resource.typed(NotificationSpec).sink), []).extend([each] if each is not None else [])
+    return {
+        sink: WaitingNotices(
+            sum(each.count for each in some),
+            min((each.since for each in some), default=0.0),
+            min((each.due_at for each in some), default=0.0),
+        )
+        for sink, some in rows.items()
+    }
+
+
+def delivering_of(record: SinkRecord, waiting: WaitingNotices) -> tuple[ConditionStatus, ConditionCause]:
     """Return the condition that follows from what is known of a Notification's messages."""
     text = delivery_text(record, waiting)
     if record.error:
         return ConditionStatus.FALSE, ConditionCause("DeliveriesFail", f"{record.code}: {record.error}; {text}")
+    if record.former:
+        return ConditionStatus.FALSE, ConditionCause(
+            "FormerSinkFails",
+            f"the former sink still shows an incident, and does not take its end: {record.former}. "
+            f"End it there by hand if that lasts; {text}",
+        )
     if not record.sent_at:
         return ConditionStatus.UNKNOWN, ConditionCause(
             "NoMessagesYet", "no message was sent yet; `reconciler notify test` sends one"
@@ -51,7 +74,7 @@ async def send_test(current: Current, request: Mapping[str, Any], by: str) -> Ma
     context = current.context
     notice = test_notice(identity, by, context.clock())
     try:
-        sink = await SinkFactory(current).sink(resource)
+        sink = await SinkFactory(current, current.secrets).sink(resource)
         await sink.send(message_of(notice), {})
     except ReconcilerError as error:
         context.log.warning("notification_test_failed", notification=identity.path, code=error.code, error=error.message)

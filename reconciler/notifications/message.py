@@ -14,6 +14,7 @@ from reconciler.model.times import iso
 
 INSTANT = frozenset({Topic.REPAIRED, Topic.STAGE_FINISHED})
 """Topics whose incidents end as they start: their first message is the only one that people read."""
+_RELEASED = "Not reported here any more: "
 _PREFIX = {NoticePhase.END: "Over: ", NoticePhase.FLAPPING: "Flapping: ", NoticePhase.TEST: "Test: "}
 
 
@@ -60,6 +61,10 @@ def message_of(notice: Notice) -> Message:
     incident, phase = notice.incident, notice.phase
     headline = _PREFIX.get(phase, "") + incident.title
     text = incident.message
+    if phase is NoticePhase.RELEASE:  # sinks know it as an end
+        phase = NoticePhase.END
+        headline = (_RELEASED if incident.released else _PREFIX[phase]) + incident.title
+        text = f"It may last, but is not reported here any more: {incident.released}. {text}" if incident.released else text
     if phase is NoticePhase.FLAPPING:
         text = f"It started and ended several times within ten minutes. Further changes are reported when it is stable. {text}"
     version = f".{notice.version}" if phase is NoticePhase.UPDATE else ""
@@ -70,7 +75,7 @@ def message_of(notice: Notice) -> Message:
         lines=tuple((label, plain(value)) for label, value in _lines(incident, phase)),
         text=plain(text)[: TEXT + 200],
         url=incident.url if incident.url.startswith(("https://", "http://")) else "",
-        id=f"{incident.id}.{phase.value}.{notice.seq}{version}",
+        id=f"{incident.id}.{notice.phase.value}.{notice.seq}{version}",
         refresh=notice.refresh,
         attempted_at=notice.attempted_at,
     )

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
+from reconciler.credentials.backends import SecretResolver
 from reconciler.engine.backoff import pause_after
 from reconciler.engine.context import Context
 from reconciler.engine.current import Current
 from reconciler.engine.lease import lease
 from reconciler.engine.revision import ActiveRevision
 from reconciler.failpoints import failpoint
-from reconciler.manifests.notification_spec import NotificationSpec
+from reconciler.manifests.notification_spec import NotificationSpec, destination_of
+from reconciler.model.codec import resource_from_json, resource_to_json
 from reconciler.model.errors import OutcomeUnknown, ProviderError, ReconcilerError, StateError
-from reconciler.model.incidents import Notice, SinkRecord
+from reconciler.model.incidents import Notice, NoticePhase, SinkRecord, SinkUse, WaitingNotices
 from reconciler.model.resources import Kind, Resource, ResourceId
+from reconciler.model.times import iso
 from reconciler.notifications.message import message_of
-from reconciler.notifications.senders import SinkFactory, is_final, sink_name
+from reconciler.notifications.senders import SinkFactory, follows_revision, is_final, sink_name
 from reconciler.wakeup import wait_at_most
 
 LEASE_S = 180.0
@@ -33,6 +37,16 @@ GIVE_UP_S = 24 * 3600.0
 ERROR = 300
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A sink of the manifests as they are, or (``former``) as they were."""
+
+    resource: Resource
+    use: SinkUse
+    secrets: SecretResolver
+    former: bool = False
+
+
 class NotificationOutbox:
     """Sends due messages. One process at a time works on one Notification."""
 
@@ -46,7 +60,6 @@ class NotificationOutbox:
     ) -> None:
         self._current = current
         self._context: Context = current.context
-        self._factory = SinkFactory(current)
         self._holder = holder
         self._on_change = on_change
         self._beat = beat
@@ -86,11 +99,12 @@ class NotificationOutbox:
         await self._hasten_changed()
         now = await store.now()
         if not self._draining:
-            for path in await store.due_sinks(now, SINKS_AT_ONCE):
+            former = await store.due_former_sinks(now, SINKS_AT_ONCE)
+            for path in dict.fromkeys([*await store.due_sinks(now, SINKS_AT_ONCE), *former]):
                 resource = self._current.active.resources.get(ResourceId.from_path(path))
-                if path in self._busy or resource is None or self._current.suspended(resource):
-                    continue
-                self._busy[path] = asyncio.create_task(self._work(path, resource))
+                wanted = path in former if resource is None else not self._current.suspended(resource)
+                if wanted and path not in self._busy:
+                    self._busy[path] = asyncio.create_task(self._work(path, resource))
         due = await store.next_due()
         return IDLE_S if due is None else min(IDLE_S, max(SHORTEST_S, due - now))
 
@@ -103,7 +117,7 @@ class NotificationOutbox:
         except TimeoutError:
             self._context.log.warning("notifications_pending", action="settle")
 
-    async def _work(self, path: str, resource: Resource) -> None:
+    async def _work(self, path: str, resource: Resource | None) -> None:
         try:
             await self._exclusively(path, resource)
         except StateError as error:
@@ -113,7 +127,7 @@ class NotificationOutbox:
             self._busy.pop(path, None)
             self._wake.set()
 
-    async def _exclusively(self, path: str, resource: Resource) -> None:
+    async def _exclusively(self, path: str, resource: Resource | None) -> None:
         if self._context.store.dialect == "sqlite":
             await self._send_due(path, resource)
             return
@@ -123,55 +137,76 @@ class NotificationOutbox:
                 return
             await self._send_due(path, resource, renew=held.ensure_held)
 
-    async def _send_due(self, path: str, resource: Resource, renew: Callable[[], Awaitable[None]] | None = None) -> None:
+    async def _send_due(self, path: str, resource: Resource | None, renew: Callable[[], Awaitable[None]] | None = None) -> None:
+        store = self._context.store
         for _ in range(IN_A_ROW):
-            notice = await self._context.store.due_notice(path, await self._context.store.now())
+            notice = await store.due_notice(path, await store.now(), former_only=resource is None)
             if notice is None or self._draining:
                 return
             if renew is not None:
                 await renew()
-            if not await self._send(notice, resource):
+            if not await self._send(notice, self._place(notice, resource)):
                 return
 
-    async def _send(self, notice: Notice, resource: Resource) -> bool:
+    def _place(self, notice: Notice, resource: Resource | None) -> Place:
+        """Return where ``notice`` belongs: where its incident was reported, also if the manifests name another sink since."""
+        used, active = notice.sent_with, self._current.active.resources
+        if resource is not None and (used is None or used.destination == destination_of(resource)):
+            secrets = [active[ref] for ref in resource.references if ref.kind == Kind.SECRET.value and ref in active]
+            texts = tuple(resource_to_json(each).decode() for each in secrets)
+            target = used.target if used is not None else {}
+            use = SinkUse(destination_of(resource), resource_to_json(resource).decode(), texts, target)
+            return Place(resource, use, self._current.secrets)
+        if used is None:
+            raise StateError(f"nothing says where {notice.incident.notification} reported {notice.incident.id}", code="RC7009")
+        secrets = [resource_from_json(text.encode()) for text in used.secrets]
+        former = resource_from_json(used.resource.encode())
+        return Place(former, used, self._current.former_secrets(secrets), former=True)
+
+    async def _send(self, notice: Notice, place: Place) -> bool:
         """Send one message. Returns False if it failed: later ones wait for it."""
         store = self._context.store
         try:
-            sink = await self._factory.sink(resource)
-            if notice.phase not in sink.phases and not notice.refresh:
+            if notice.phase is NoticePhase.RELEASE and follows_revision(place.resource):
                 await store.skip_notice(notice, await store.now())
                 return True
-            if not notice.refresh:
-                await store.note_attempt(notice, await store.now())
+            sink = await SinkFactory(self._current, place.secrets).sink(place.resource)
+            message = message_of(notice)
+            if message.phase not in sink.phases and not notice.refresh:
+                await store.skip_notice(notice, await store.now())
+                return True
+            if not notice.refresh and not await store.note_attempt(notice, await store.now(), place.use):
+                return True
             failpoint("notice-before-send")
-            target = await sink.send(message_of(notice), _target_of(notice, resource))
+            target = await sink.send(message, place.use.target)
             failpoint("notice-after-send")
         except StateError:
             raise
         except ReconcilerError as error:
-            await self._failed(notice, error, resource)
+            await self._failed(notice, error, place)
             return False
         except Exception as error:  # one Notification must not stop the others
             self._context.log.exception("notification_failed", notification=notice.incident.notification, code="RC9001", error="")
             defect = ReconcilerError(f"a defect of this program: {type(error).__name__}", code="RC9001")
-            await self._failed(notice, defect, resource)
+            await self._failed(notice, defect, place)
             return False
         now = await store.now()
         again_at = now + sink.refresh_s if sink.refresh_s and notice.incident.open else 0.0
-        stored = {**target, "spec": resource.spec_digest} if target else None
-        await store.end_notice(notice, now, target=stored, again_at=again_at)
+        await store.end_notice(notice, now, target=target, again_at=again_at, former=place.former)
         failpoint("notice-after-record")
         self._count(sink.name, "sent")
         self._context.log.info("notification_sent", **_fields(notice), sink=sink.name)
         self._on_change()
         return True
 
-    async def _failed(self, notice: Notice, error: ReconcilerError, resource: Resource) -> None:
+    async def _failed(self, notice: Notice, error: ReconcilerError, place: Place) -> None:
         store = self._context.store
         now = await store.now()
-        self._count(sink_name(resource.typed(NotificationSpec).sink), "failed")
+        self._count(sink_name(place.resource.typed(NotificationSpec).sink), "failed")
         message = self._context.redactor.redact(error.message + (f" ({error.hint})" if error.hint else ""))[:ERROR]
-        record = SinkRecord(error=message, code=error.code, failed_at=now)
+        record = SinkRecord(
+            error=message, code=error.code, failed_at=now, former=f"{error.code}: {message}" if place.former else ""
+        )
         first = notice.failed_at or now
         fields = {**_fields(notice), "code": error.code, "error": message}
         final = is_final(error) and notice.failures + 1 >= FINAL_AFTER
@@ -202,11 +237,6 @@ class NotificationOutbox:
                 await self._context.store.hasten_notices(identity.path, await self._context.store.now())
 
 
-def _target_of(notice: Notice, resource: Resource) -> Mapping[str, str]:
-    """Return the target, unless it belongs to a former spec: another channel has no such message."""
-    return notice.target if notice.target.get("spec") == resource.spec_digest else {}
-
-
 def _fields(notice: Notice) -> dict[str, str]:
     incident = notice.incident
     return {
@@ -217,15 +247,15 @@ def _fields(notice: Notice) -> dict[str, str]:
     }
 
 
-def delivery_text(record: SinkRecord, waiting: int) -> str:
-    """Return the counts of a Notification's messages as a sentence."""
+def delivery_text(record: SinkRecord, waiting: WaitingNotices) -> str:
+    """Return the counts of a Notification's messages as a sentence. Times are absolute, so that the text changes only with its facts."""
     parts = [f"{record.sent} sent"]
     if record.suppressed:
         parts.append(f"{record.suppressed} suppressed ({record.why})")
     if record.abandoned:
         parts.append(f"{record.abandoned} abandoned")
-    if waiting and record.error:
-        parts.append(f"{waiting} waiting")
+    if waiting.count and (record.error or record.former):
+        parts.append(f"{waiting.count} waiting since {iso(waiting.since)}, next attempt at {iso(waiting.due_at)}")
     return ", ".join(parts)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from reconciler.credentials.backends import SecretResolver
 from reconciler.drivers.builtin.urls import PROVIDER, origin_of, path_of
 from reconciler.drivers.connection import Connection
 from reconciler.drivers.http.transport import tls_context
@@ -45,10 +46,11 @@ class SinkFactory:
     """Makes sinks, each for one message: a Secret may have changed since the last."""
 
     current: Current
+    secrets: SecretResolver
 
     async def sink(self, resource: Resource) -> Sink:
         """Return the sink of ``resource``. Raises `ReconcilerError` if a Secret is missing or a URL may not be called."""
-        await self.current.secrets.prepare(resource.secret_refs().values())
+        await self.secrets.prepare(resource.secret_refs().values())
         spec = resource.typed(NotificationSpec).sink
         context = self.current.context
         if spec.slack is not None:
@@ -81,7 +83,7 @@ class SinkFactory:
         return slack.SlackBot(endpoint.api, endpoint.path.rstrip("/"), token, spec.channel or "")
 
     def _value(self, resource: Resource, pointer: str) -> SecretValue:
-        return self.current.secrets.read(resource.secret_refs(f"/sink/{pointer}")[""])
+        return self.secrets.read(resource.secret_refs(f"/sink/{pointer}")[""])
 
     def _webhook_key(self, resource: Resource) -> SecretValue:
         spec = resource.typed(NotificationSpec).sink.webhook

@@ -192,6 +192,19 @@ class _Findings(Collector):
             ("notification",),
             sorted(failing),
         )
+        waiting = sorted(outside.waiting.items())
+        yield _gauge(
+            "reconciler_notifications_waiting",
+            "Messages in the outbox, by sink.",
+            ("sink",),
+            [((sink,), float(each.count)) for sink, each in waiting],
+        )
+        yield _gauge(
+            "reconciler_notifications_oldest_timestamp_seconds",
+            "Time of the incident whose message waits longest, by sink; no series while nothing waits.",
+            ("sink",),
+            [((sink,), each.since) for sink, each in waiting if each.count],
+        )
 
     def _resources(self) -> Iterator[Metric]:
         """Count resources by kind and condition, as kube-state-metrics does: every kind in use has all of its series."""
@@ -291,5 +304,7 @@ METRIC_NAMES = (
     "reconciler_execution_duration_seconds",
     "reconciler_notifications_total",
     "reconciler_notification_failing",
+    "reconciler_notifications_waiting",
+    "reconciler_notifications_oldest_timestamp_seconds",
 )
 """All names. A test compares them with docs/operations.md."""

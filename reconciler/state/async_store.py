@@ -214,6 +214,7 @@ class AsyncStore:
     abandon_notice = _on_thread(Store.abandon_notice)
     due_notice = _on_thread(Store.due_notice)
     due_sinks = _on_thread(Store.due_sinks)
+    due_former_sinks = _on_thread(Store.due_former_sinks)
     end_notice = _on_thread(Store.end_notice)
     hasten_notices = _on_thread(Store.hasten_notices)
     next_due = _on_thread(Store.next_due)

@@ -95,6 +95,10 @@ def _pull_back(connection: SqlConnection, now: float, back_s: float) -> None:
     _rewrite(connection, tables.managed_object, _of_object(past))
     _rewrite(connection, tables.budget, _of_budget(sooner, past))
     _rewrite(connection, tables.review, _fields(past, "open_since", "closed_at"))
+    ended = incident_tables.incident.c.ended_at
+    connection.execute(update(incident_tables.incident).where(ended > now).values(ended_at=now))
+    _rewrite(connection, incident_tables.incident, _of_incident(past))
+    _rewrite(connection, incident_tables.notice, _of_notice(past))
     for name, value in connection.execute(select(tables.cursor.c.name, tables.cursor.c.value)).all():
         changed = orjson.dumps(_of_cursor(orjson.loads(value), sooner, past)).decode()
         if changed != value:
@@ -140,6 +144,26 @@ def _of_execution(sooner: Shift, past: Shift) -> Callable[[Payload], None]:
     def change(value: Payload) -> None:
         later(value)
         began(value)
+
+    return change
+
+
+def _of_incident(past: Shift) -> Callable[[Payload], None]:
+    times = _fields(past, "opened_at", "closed_at", "changed_at")
+
+    def change(value: Payload) -> None:
+        times(value)
+        value["edges"] = [past(at) for at in value.get("edges") or ()]
+
+    return change
+
+
+def _of_notice(past: Shift) -> Callable[[Payload], None]:
+    incident, own = _of_incident(past), _fields(past, "failed_at", "attempted_at")
+
+    def change(value: Payload) -> None:
+        incident(value["incident"])
+        own(value)
 
     return change
 

@@ -13,17 +13,26 @@ from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import delete, func, insert, select, update
 
 from reconciler.model.codec import decode, encode
-from reconciler.model.incidents import Incident, IncidentChange, Notice, NoticePhase, Occurrence, SinkRecord
+from reconciler.model.incidents import (
+    Incident,
+    IncidentChange,
+    Notice,
+    NoticePhase,
+    Occurrence,
+    SinkRecord,
+    WaitingNotices,
+)
 from reconciler.state import incident_tables, tables
-from reconciler.state.database import Database, chunks, drop_some, upsert
+from reconciler.state.database import Database, chunks, upsert
 from reconciler.state.leases import lock_name
 
-i, n, k = incident_tables.incident, incident_tables.notice, incident_tables.sink
+i, n, k, t = incident_tables.incident, incident_tables.notice, incident_tables.sink, incident_tables.sink_target
 OCCURRENCES = 500
 """Occurrences that one transaction turns into incidents."""
 LONGEST_OUTBOX = 500
 """Messages that wait for one sink. Further incidents are counted as suppressed until there is room; ends are always stored."""
 RECENT_S = 3600.0
+REMOVED = "the Notification was removed"
 IncidentKey = tuple[str, str]
 """(path of the Notification, key of the incident)"""
 Fold = Callable[[Mapping[IncidentKey, Incident], Sequence[Occurrence], float], Sequence[IncidentChange]]
@@ -32,7 +41,7 @@ Fold = Callable[[Mapping[IncidentKey, Incident], Sequence[Occurrence], float], S
 
 @dataclass(frozen=True, slots=True)
 class IncidentUpdate:
-    """What `apply_incidents` needs. ``notifications``: the paths of those that are declared; the incidents of others are dropped."""
+    """What `apply_incidents` needs. ``notifications``: the paths of those that are declared; the incidents of others end."""
 
     fold: Fold
     notifications: Collection[str]
@@ -65,11 +74,25 @@ class IncidentStore(Database):
             rows = connection.execute(select(k.c.notification, k.c.payload)).all()
         return {path: decode(SinkRecord, payload) for path, payload in rows}
 
-    def waiting_notices(self) -> dict[str, int]:
-        """Return the number of messages that wait, by Notification."""
-        query = select(n.c.notification, func.count()).where(n.c.done_at == 0).group_by(n.c.notification)
+    def waiting_notices(self) -> dict[str, WaitingNotices]:
+        """Return what waits in the outbox, by Notification."""
+        columns = (
+            n.c.notification,
+            func.count().label("number"),
+            func.min(n.c.seq).label("first"),
+            func.min(n.c.due_at).label("due"),
+        )
         with self._read() as connection:
-            return dict(connection.execute(query).all())
+            groups = connection.execute(select(*columns).where(n.c.done_at == 0).group_by(n.c.notification)).all()
+            payloads: dict[int, bytes] = {}
+            for part in chunks([group.first for group in groups]):
+                rows = connection.execute(select(n.c.seq, n.c.payload).where(n.c.seq.in_(part)))
+                payloads |= dict(rows.all())
+        return {
+            group.notification: WaitingNotices(group.number, decode(Notice, payloads[group.first]).incident.changed_at, group.due)
+            for group in groups
+            if group.first in payloads
+        }
 
     def prune_incidents(self, before: float, limit: int) -> int:
         """Delete up to ``limit`` messages of incidents that ended before ``before``, or such incidents. Returns how many rows."""
@@ -79,12 +102,24 @@ class IncidentStore(Database):
             gone = 0
             for part in chunks(old):
                 gone += connection.execute(delete(n).where(n.c.incident.in_(part), n.c.done_at > 0)).rowcount
-                connection.execute(delete(incident_tables.sink_target).where(incident_tables.sink_target.c.incident.in_(part)))
                 waiting = select(n.c.seq).where(n.c.incident == i.c.id).exists()
                 gone += connection.execute(delete(i).where(i.c.id.in_(part), ~waiting)).rowcount
-            # Messages of an incident whose row a newer one of the same cause has replaced.
+                _forget_places(connection, part)
+            if gone:
+                return gone
+            # Messages of an incident whose row a newer one of the same cause has replaced, or whose Notification is gone.
             replaced = (n.c.done_at > 0) & (n.c.done_at < before) & ~select(i.c.id).where(i.c.id == n.c.incident).exists()
-            return gone or drop_some(connection, n, replaced, limit)
+            rows = connection.execute(select(n.c.seq, n.c.incident).where(replaced).limit(limit)).all()
+            for some in chunks(rows):
+                connection.execute(delete(n).where(n.c.seq.in_([row.seq for row in some])))
+                _forget_places(connection, [row.incident for row in some])
+            return len(rows)
+
+
+def _forget_places(connection: SqlConnection, incidents: Sequence[str]) -> None:
+    """Drop where ``incidents`` were shown, of those that no message is about any more."""
+    kept = select(i.c.id).where(i.c.id == t.c.incident).exists() | select(n.c.seq).where(n.c.incident == t.c.incident).exists()
+    connection.execute(delete(t).where(t.c.incident.in_(incidents), ~kept))
 
 
 def insert_occurrences(connection: SqlConnection, occurrences: Sequence[Occurrence]) -> None:
@@ -101,7 +136,7 @@ def apply_incidents(connection: SqlConnection, change: IncidentUpdate, now: floa
     occurrence = incident_tables.occurrence
     rows = connection.execute(select(occurrence.c.seq, occurrence.c.payload).order_by(occurrence.c.seq).limit(OCCURRENCES)).all()
     stored = _present_incidents(connection, now)
-    _drop_undeclared(connection, {path for path, _ in stored}, change.notifications)
+    _release_undeclared(connection, stored, change.notifications, now)
     known = {key: incident for key, incident in stored.items() if key[0] in change.notifications}
     changes = change.fold(known, [decode(Occurrence, payload) for _, payload in rows], now)
     for each in changes:
@@ -123,12 +158,33 @@ def statuses_mark_in(connection: SqlConnection) -> str:
     return connection.execute(select(tables.meta.c.value).where(tables.meta.c.key == "statuses.mark")).scalar() or ""
 
 
-def _drop_undeclared(connection: SqlConnection, stored: set[str], declared: Collection[str]) -> None:
-    """A removed Notification sends nothing more: its sink is not known any longer."""
+def _release_undeclared(
+    connection: SqlConnection, stored: Mapping[IncidentKey, Incident], declared: Collection[str], now: float
+) -> None:
+    """A removed Notification starts nothing more, and ends where it was shown what it started."""
     recorded = set(connection.execute(select(k.c.notification)).scalars())
-    for part in chunks(sorted((stored | recorded) - set(declared))):
-        for table in (i, n, k, incident_tables.sink_target):
-            connection.execute(delete(table).where(table.c.notification.in_(part)))
+    for part in chunks(sorted(({path for path, _ in stored} | recorded) - set(declared))):
+        connection.execute(delete(k).where(k.c.notification.in_(part)))
+        for (path, _), incident in stored.items():
+            if path in part and (incident.open or incident.flapping):
+                why = REMOVED if incident.open else ""
+                _release(connection, replace(incident, closed_at=now, changed_at=now, released=why), now)
+        waiting = n.c.notification.in_(part) & (n.c.done_at == 0)
+        shown = select(t.c.incident).where(t.c.incident == n.c.incident).exists()
+        ends = waiting & (n.c.phase == NoticePhase.END.value) & shown
+        connection.execute(update(n).where(ends).values(phase=NoticePhase.RELEASE.value, due_at=now))
+        connection.execute(delete(n).where(waiting & (n.c.phase != NoticePhase.RELEASE.value)))
+        connection.execute(update(n).where(n.c.notification.in_(part)).values(refresh_at=0.0))
+        connection.execute(delete(i).where(i.c.notification.in_(part)))
+
+
+def _release(connection: SqlConnection, incident: Incident, now: float) -> None:
+    """End ``incident`` where it was shown, or may be; messages about it that wait are not sent any more."""
+    waiting = (n.c.incident == incident.id) & (n.c.done_at == 0) & (n.c.phase != NoticePhase.RELEASE.value)
+    connection.execute(update(n).where(waiting).values(done_at=now))
+    connection.execute(update(n).where(n.c.incident == incident.id).values(refresh_at=0.0))
+    if connection.execute(select(t.c.incident).where(t.c.incident == incident.id)).first() is not None:
+        _enqueue(connection, incident, NoticePhase.RELEASE, now)
 
 
 def _store(connection: SqlConnection, change: IncidentChange, now: float) -> None:
@@ -143,6 +199,9 @@ def _store(connection: SqlConnection, change: IncidentChange, now: float) -> Non
     upsert(connection, i, [row])
     suppressed = change.suppressed
     for phase in change.phases:
+        if phase is NoticePhase.RELEASE:
+            _release(connection, incident, now)
+            continue
         if phase is NoticePhase.START and _is_full(connection, incident.notification):
             suppressed = "the outbox is full"
             continue

@@ -61,12 +61,13 @@ class Ledger:
     def __init__(self, route: Route = ALL) -> None:
         self.route, self.stored = route, dict[tuple[str, str], Incident]()
         self.suppressed: list[str] = []
+        self.stages = frozenset({"Stage/default/x"})
 
     def see(
         self, now: float, found: SignalSet, occurrences: Iterable[Occurrence] = (), revision: RevisionState = NO_REVISION
     ) -> list[tuple[str, str]]:
         """Return (key, phase) of each message that follows."""
-        inputs = IncidentInputs((self.route,), found, {}, revision)
+        inputs = IncidentInputs((self.route,), found, {}, revision, self.stages)
         changes = fold_of(inputs)(self.stored, list(occurrences), now)
         return [pair for change in changes for pair in self._keep(change)]
 

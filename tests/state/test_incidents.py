@@ -18,6 +18,7 @@ from reconciler.model.incidents import (
     NoticePhase,
     Occurrence,
     SinkRecord,
+    SinkUse,
     Topic,
 )
 from reconciler.model.resources import Location
@@ -28,6 +29,7 @@ from tests.state.samples import SOURCE
 
 OPS = "Notification/default/ops"
 INCIDENT = Incident("inc-1", OPS, "k", Topic.DRIFT, IncidentSeverity.WARNING, "differs", "DriftDetected", opened_at=1.0)
+USE = SinkUse("a-place", "{}")
 FAILED = SinkRecord(error="no", code="RC8103", failed_at=5.0)
 
 
@@ -57,11 +59,12 @@ def test_messages_are_sent_in_order_and_a_target_serves_the_later_ones(store: St
     first = store.due_notice(OPS, now)
     assert first is not None
     assert first.phase is NoticePhase.START
-    store.note_attempt(first, 2.0)
+    assert store.note_attempt(first, 2.0, USE)
     store.end_notice(first, 3.0, target={"ts": "7"})
     second = store.due_notice(OPS, now)
     assert second is not None
-    assert (second.phase, second.target, second.attempted_at) == (NoticePhase.END, {"ts": "7"}, 0.0)
+    assert (second.phase, second.attempted_at) == (NoticePhase.END, 0.0)
+    assert second.sent_with == dataclasses.replace(USE, target={"ts": "7"})
     store.end_notice(second, 4.0)
     assert store.due_notice(OPS, now) is None
     assert store.sink_records()[OPS].sent == 2
@@ -90,7 +93,7 @@ def test_an_attempt_with_unknown_outcome_is_remembered_from_the_first_on(store: 
     for at, unknown in ((10.0, True), (20.0, False), (30.0, True)):
         notice = store.due_notice(OPS, now)
         assert notice is not None
-        store.note_attempt(notice, at)
+        assert store.note_attempt(notice, at, USE)
         store.put_off_notice(notice, now, FAILED, unknown=unknown)
     notice = store.due_notice(OPS, now)
     assert notice is not None
@@ -102,9 +105,9 @@ def test_a_refused_attempt_leaves_nothing_to_search_for(store: Store) -> None:
     now = store.now() + 1
     notice = store.due_notice(OPS, now)
     assert notice is not None
-    store.note_attempt(notice, 10.0)
+    assert store.note_attempt(notice, 10.0, USE)
     store.put_off_notice(notice, now, FAILED, unknown=False)
-    assert store.due_notice(OPS, now) == dataclasses.replace(notice, failures=1, failed_at=5.0)
+    assert store.due_notice(OPS, now) == dataclasses.replace(notice, failures=1, failed_at=5.0, sent_with=USE)
 
 
 def test_updates_that_wait_are_one_and_one_that_comes_while_it_is_sent_is_sent_too(store: Store) -> None:
@@ -190,10 +193,46 @@ def test_a_message_that_is_sent_while_its_notification_is_removed_settles_no_oth
     assert sending is not None
     store.update_incidents(IncidentUpdate(lambda *_: [], frozenset()))
     started(store, dataclasses.replace(INCIDENT, id="inc-2"))
-    store.note_attempt(sending, 2.0)
+    assert not store.note_attempt(sending, 2.0, USE)
     store.end_notice(sending, 3.0)
     assert [notice.incident.id for notice in waiting(store)] == ["inc-2"]
     assert waiting(store)[0].attempted_at == 0.0
+
+
+def test_what_was_shown_is_ended_outside_the_order_after_its_notification_is_gone(store: Store) -> None:
+    started(store)
+    now = store.now() + 1
+    notice = store.due_notice(OPS, now)
+    assert notice is not None
+    assert store.note_attempt(notice, 2.0, USE)
+    store.update_incidents(IncidentUpdate(lambda *_: [], frozenset()))
+    assert not store.note_attempt(notice, 3.0, USE)  # a worker that read it before
+    assert (store.due_sinks(now, 9), store.due_former_sinks(now, 9)) == ([], [OPS])
+    started(store, dataclasses.replace(INCIDENT, id="inc-2"))  # it is declared again
+    assert store.due_sinks(now, 9) == [OPS]
+    former = store.due_notice(OPS, now, former_only=True)
+    assert former is not None
+    assert (former.phase, former.incident.id, former.sent_with) == (NoticePhase.RELEASE, "inc-1", USE)
+    store.put_off_notice(former, now + 60, SinkRecord(former="RC8102: no"), unknown=False)
+    later = store.due_notice(OPS, now)
+    assert later is not None
+    assert (later.phase, later.incident.id) == (NoticePhase.START, "inc-2")
+    store.abandon_notice(former, now, SinkRecord(former="RC8102: no"))
+    assert store.due_former_sinks(now + 61, 9) == []
+    record = store.sink_records()[OPS]
+    assert (record.former, record.error, record.abandoned) == ("RC8102: no", "", 1)
+    assert store.waiting_notices()[OPS].count == 1
+
+
+def test_the_abandoned_start_of_what_lasts_is_sent_when_the_sink_is_tried_again(store: Store) -> None:
+    started(store)
+    ended = dataclasses.replace(INCIDENT, id="inc-2", key="k2", closed_at=2.0)
+    started(store, ended)
+    now = store.now() + 1
+    while (notice := store.due_notice(OPS, now)) is not None:
+        store.abandon_notice(notice, now, FAILED)
+    store.hasten_notices(OPS, now)
+    assert [(each.incident.id, each.failures) for each in waiting(store)] == [("inc-1", 0)]
 
 
 def test_retention_drops_ended_incidents_with_their_messages_and_keeps_those_that_last(store: Store) -> None:
@@ -202,6 +241,7 @@ def test_retention_drops_ended_incidents_with_their_messages_and_keeps_those_tha
     started(store, ended, NoticePhase.START, NoticePhase.END)
     now = store.now() + 1
     while (notice := store.due_notice(OPS, now)) is not None:
+        assert store.note_attempt(notice, 2.5, USE)
         store.end_notice(notice, 3.0, target={"ts": "1"})
     while store.prune_incidents(100.0, 10):
         pass

@@ -25,6 +25,7 @@ from reconciler.model.incidents import (
     NoticePhase,
     Occurrence,
     SinkRecord,
+    SinkUse,
     Topic,
 )
 from reconciler.model.issuer_keys import IssuerKey
@@ -242,12 +243,16 @@ CALLS: dict[str, Callable[[Store], Any]] = {
     "abandon_notice": lambda store: store.abandon_notice(NOTICE, 1.0, SinkRecord(error="no")),
     "add_occurrences": lambda store: store.add_occurrences([OCCURRENCE]),
     "due_notice": lambda store: store.due_notice("a", 1.0),
+    "due_former_sinks": lambda store: store.due_former_sinks(1.0, 9),
     "due_sinks": lambda store: store.due_sinks(1.0, 9),
     "end_notice": lambda store: (notified(store), store.end_notice(NOTICE, 1.0, target={"ts": "1"})),
     "has_occurrences": lambda store: store.has_occurrences(),
     "hasten_notices": lambda store: store.hasten_notices("a", 1.0),
     "next_due": lambda store: store.next_due(),
-    "note_attempt": lambda store: (notified(store), store.note_attempt(store.due_notice("a", 1e12) or NOTICE, 1.0)),
+    "note_attempt": lambda store: (
+        notified(store),
+        store.note_attempt(store.due_notice("a", 1e12) or NOTICE, 1.0, SinkUse("p", "{}")),
+    ),
     "prune_incidents": lambda store: (notified(store), [store.prune_incidents(1e12, 9) for _ in range(9)]),
     "put_off_notice": lambda store: (notified(store), store.put_off_notice(NOTICE, 9.0, SinkRecord(error="no"), unknown=True)),
     "sink_records": lambda store: store.sink_records(),

@@ -6,6 +6,7 @@ answer and our record of it, a message arrives twice, and most mail programs sho
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import html
 import ssl
@@ -67,9 +68,10 @@ class Mail:
             timeout=TIMEOUT_S,
             local_hostname=domain_of(self.spec.sender),
         )
-        name, sending = f"{host}:{port}", False
+        name, sending, transport = f"{host}:{port}", False, None
         try:
             async with client:
+                transport = client.transport
                 if smtp.user and self.password is not None:
                     await client.login(smtp.user, self.password.reveal())
                 sending = True
@@ -78,6 +80,11 @@ class Mail:
             raise _typed(error, name, sending=sending) from None
         finally:
             client.close()
+            if isinstance(
+                transport, asyncio.Transport
+            ):  # the server has the mail or not: nothing is gained by waiting for its end of TLS
+                transport.abort()
+                await asyncio.sleep(0)
         if refused:
             raise Declined(
                 f"{name} refused {len(refused)} of {len(self.spec.to)} recipients",

@@ -28,8 +28,10 @@ from reconciler.notifications.sinks.base import HttpEndpoint, Target
 API = "https://slack.com/api"
 HOSTS = ("slack.com", "hooks.slack.com")
 EVENT_TYPE = "reconciler_incident"
-SEARCHED = 100
-"""Messages after the attempt that are searched."""
+SEARCH_PAGES, PAGE = 3, 200
+"""How far a channel is searched from `SKEW_S` before the attempt on."""
+SKEW_S = 900.0
+"""By how much the clock of this host may be ahead of Slack's."""
 _COLOURS = {
     IncidentSeverity.INFO: "#5b6b7b",
     IncidentSeverity.WARNING: "#c98a00",
@@ -88,15 +90,21 @@ class SlackBot:
 
     async def _find(self, message: Message) -> Target:
         """Return the message of an earlier attempt, or nothing: also where the bot may not read the channel."""
-        oldest = f"{message.attempted_at - 60:.6f}"
-        params = {"channel": self.channel, "oldest": oldest, "include_all_metadata": "true", "limit": SEARCHED}
-        try:
-            answer = await self._call("conversations.history", params, read=True)
-        except _SlackRefusal:
-            return {}
-        for row in answer.get("messages") or ():
-            if find(row, str, "metadata", "event_payload", "incident") == message.incident.id and isinstance(row.get("ts"), str):
-                return {"channel": self.channel, "ts": row["ts"]}
+        oldest = f"{max(0.0, message.attempted_at - SKEW_S):.6f}"
+        params = {"channel": self.channel, "oldest": oldest, "include_all_metadata": "true", "limit": PAGE}
+        for _ in range(SEARCH_PAGES):
+            try:
+                answer = await self._call("conversations.history", params, read=True)
+            except _SlackRefusal:
+                return {}
+            for row in find(answer, list[Any], "messages") or ():
+                same = find(row, str, "metadata", "event_payload", "incident") == message.incident.id
+                if same and (ts := find(row, str, "ts")):
+                    return {"channel": self.channel, "ts": ts}
+            cursor = find(answer, str, "response_metadata", "next_cursor")
+            if not cursor:
+                return {}
+            params["cursor"] = cursor
         return {}
 
     async def _call(self, method: str, body: dict[str, Any], *, read: bool = False) -> dict[str, Any]:

@@ -70,6 +70,7 @@ def event_of(message: Message, owner: str) -> dict[str, Any]:
             "resources": [shown(path) for path in incident.members],
             "count": incident.count,
             "flapping": incident.flapping,
+            "released": incident.released,
             "startedAt": iso(incident.opened_at),
             "endedAt": iso(incident.closed_at),
         },

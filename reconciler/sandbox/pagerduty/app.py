@@ -1,8 +1,9 @@
 """A simulated PagerDuty: the Events API v2.
 
-Facts: developer.pagerduty.com, "Send an alert event". State: ``keys`` (integration keys of 32 characters) and ``alerts`` by ``dedup_key``:
-``status`` (``triggered``, ``acknowledged``, ``resolved``), ``summary``, ``severity``, ``events`` (how many were taken) and ``opened`` (how
-many alerts that key had: an event after a resolve opens another).
+Facts: developer.pagerduty.com, "Send an alert event". State: ``keys`` (integration keys of 32 characters) and ``alerts`` by
+``KEY/dedup_key``, since a resolve with the key of another integration finds nothing. An alert has ``status`` (``triggered``,
+``acknowledged``, ``resolved``), ``summary``, ``severity``, ``events`` (how many were taken) and ``opened`` (how many alerts that
+``dedup_key`` had: an event after a resolve opens another).
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class PagerDuty(Simulator):
         if event["routing_key"] not in cast("list[str]", self.state["keys"]):
             return _invalid("'routing_key' is not a key of an integration")
         key = str(event.get("dedup_key") or f"generated-{self.next_id()}")
-        self._take(key, event)
+        self._take(f"{event['routing_key']}/{key}", event)
         return Reply(202, {"status": "success", "message": "Event processed", "dedup_key": key})
 
     def _take(self, key: str, event: Mapping[str, Any]) -> None:

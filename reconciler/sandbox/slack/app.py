@@ -85,7 +85,9 @@ class Slack(Simulator):
         channel = self._channel(call.query.get("channel"), by_name=False)
         oldest = float(call.query.get("oldest") or 0)
         shown = call.query.get("include_all_metadata") == "true"
-        rows = [row for row in reversed(self._messages(channel)) if float(str(row["ts"])) > oldest]
+        # With `oldest` and without `latest`, Slack pages from the oldest on; each page has its newest first.
+        start = int(call.query.get("cursor") or 0)
+        rows = [row for row in self._messages(channel) if float(str(row["ts"])) > oldest][start:]
         limit = int(call.query.get("limit") or 100)
         if not 1 <= limit <= 999:
             return _no("invalid_limit")
@@ -94,8 +96,9 @@ class Slack(Simulator):
             200,
             {
                 "ok": True,
-                "messages": [{k: row[k] for k in fields if k in row} for row in rows[:limit]],
+                "messages": [{k: row[k] for k in fields if k in row} for row in reversed(rows[:limit])],
                 "has_more": len(rows) > limit,
+                "response_metadata": {"next_cursor": str(start + limit) if len(rows) > limit else ""},
             },
         )
 
