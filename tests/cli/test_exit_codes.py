@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from reconciler.cli.demo.folder import demo_folder
 from reconciler.cli.status import exit_code
 from reconciler.model.status_document import (
     ConditionRow,
@@ -127,9 +128,10 @@ def test_n42_a_daemon_that_was_stopped_or_killed_is_1(world: World) -> None:
 HOLDER = """\
 import sys, time
 from pathlib import Path
+from reconciler.cli.demo.folder import demo_folder
 from reconciler.cli.demo.main import _ended_by_signals
 from reconciler.cli.demo.world import DemoWorld
-with _ended_by_signals(), DemoWorld(Path(sys.argv[1])) as world:
+with _ended_by_signals(), demo_folder(sys.argv[1]) as folder, DemoWorld(folder) as world:
     world.start_providers()
     world.push_example()
     world.start_daemon()
@@ -158,6 +160,8 @@ def test_n45_a_demo_that_is_ended_leaves_no_daemon(tmp_path: Path, number: signa
             time.sleep(0.05)
         process.send_signal(number)
         process.wait(timeout=60)
+    with demo_folder(str(tmp_path)) as folder:  # it waits until the daemon has ended
+        assert not (folder / "state").exists()
     while not gone(daemon) and time.monotonic() < deadline + 60:
         time.sleep(0.05)
     assert gone(daemon)

@@ -291,5 +291,5 @@ def test_github_deployments_get_their_statuses_and_a_workflow_that_ended_well_st
 
 def test_every_example_with_stages_is_run_here() -> None:
     found = {file.parent.name for file in EXAMPLES.glob("*/*.yaml") if "\nkind: Stage\n" in f"\n{file.read_text()}"}
-    elsewhere = {"small-team", "cloud-calls"}  # by the demo, and by test_identity
+    elsewhere = {"small-team", "cloud-calls", "dashboard-login"}  # by the demo, by test_identity, and by tests/node/test_login
     assert found - elsewhere == {"pipeline", "canvas", "github-service", "buddy-integrations", "github-deployments"}

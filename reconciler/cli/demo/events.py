@@ -70,17 +70,17 @@ class Traffic:
     def workflow_runs(self) -> int:
         """Return the number of workflow runs at GitHub."""
         rows = self._github_rows()
-        return len(rows.runs.get(_key(rows), ()))
+        return len(rows.runs.get(rows.of(REPO), ()))
 
     def deployments(self) -> list[list[str]]:
         """Return the statuses of each GitHub Deployment, oldest first."""
         rows = self._github_rows()
-        return [[status.state for status in row.statuses] for row in rows.deployments.get(_key(rows), ())]
+        return [[status.state for status in row.statuses] for row in rows.deployments.get(rows.of(REPO), ())]
 
     def commit_statuses(self, sha: str) -> list[str]:
         """Return the statuses of a commit, oldest first."""
         rows = self._github_rows()
-        return [status.state for status in rows.commit_statuses.get(_key(rows), ()) if status.sha == sha]
+        return [status.state for status in rows.commit_statuses.get(rows.of(REPO), ()) if status.sha == sha]
 
     def _github_rows(self) -> GitHubRows:
         return msgspec.convert(self._github.state(), GitHubRows)
@@ -121,7 +121,3 @@ class Traffic:
     def executions(self, stage: str) -> list[ExecutionView]:
         """Return the executions of a stage, oldest first."""
         return list(reversed(self.ask("executions", ExecutionList, stage=stage, limit=MAX_ROWS).executions))
-
-
-def _key(rows: GitHubRows) -> str:
-    return str(rows.repos[REPO].id)

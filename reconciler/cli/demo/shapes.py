@@ -57,6 +57,36 @@ class ListedDeployment(msgspec.Struct, frozen=True):
     statuses: tuple[StoredStatus, ...]
 
 
+class ListedButton(msgspec.Struct, frozen=True):
+    label: str
+    description: str
+    identifier: str
+
+
+class ShownOutput(msgspec.Struct, frozen=True):
+    title: str = ""
+
+
+class ListedCheck(msgspec.Struct, frozen=True):
+    """A check run. ``conclusion`` is None while it is open."""
+
+    id: int
+    head_sha: str
+    name: str
+    conclusion: str | None
+    output: ShownOutput
+    actions: tuple[ListedButton, ...]
+
+
+class ListedComment(msgspec.Struct, frozen=True):
+    """A comment of a pull request."""
+
+    id: int
+    number: int
+    author: str
+    body: str
+
+
 class StoredRepository(msgspec.Struct, frozen=True):
     id: int
 
@@ -69,6 +99,45 @@ class GitHubRows(msgspec.Struct, frozen=True):
     runs: dict[str, list[object]]
     deployments: dict[str, list[ListedDeployment]]
     commit_statuses: dict[str, list[StoredStatus]]
+    checks: dict[str, list[ListedCheck]]
+    comments: dict[str, list[ListedComment]]
+
+    def of(self, repository: str) -> str:
+        """Return the key of a repository's rows."""
+        return str(self.repos[repository].id)
+
+
+# -- Slack --------------------------------------------------------------------------------------------------------------
+
+
+class SlackField(msgspec.Struct, frozen=True):
+    """A text of a block."""
+
+    text: str
+
+
+class SlackBlock(msgspec.Struct, frozen=True):
+    text: SlackField | None = None
+    elements: tuple[SlackField, ...] = ()
+
+
+class SlackAttachment(msgspec.Struct, frozen=True):
+    blocks: tuple[SlackBlock, ...] = ()
+
+
+class SlackMessage(msgspec.Struct, frozen=True):
+    """A message of the bot. ``text``: its headline; ``edits``: how often it was edited."""
+
+    ts: str
+    text: str
+    edits: int
+    attachments: tuple[SlackAttachment, ...] = ()
+
+
+class SlackRows(msgspec.Struct, frozen=True):
+    """``messages``: by channel, oldest first."""
+
+    messages: dict[str, list[SlackMessage]]
 
 
 # -- Semaphore and Buddy ------------------------------------------------------------------------------------------------

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from reconciler.cli.demo.events import Traffic
+from reconciler.cli.demo.people import visiting
 from reconciler.cli.demo.script import Script, expect, wait_for
 from reconciler.cli.demo.shapes import ListedDelivery
 from reconciler.cli.demo.world import DemoWorld
-from reconciler.model.views import ApprovedItem, ExecutionDetail, ExecutionView, LogView, SweptList
+from reconciler.model.views import ApprovedItem, ExecutionDetail, ExecutionView, ItemView, LogView, SweptList
 
 STATUSES = ["queued", "in_progress", "success"]
 SUPERSEDED = "inactive"
@@ -22,10 +23,13 @@ class Stages:
         self._script = script
         self._traffic = Traffic(world)
         self._lost = ""
+        self._approved = ""
 
     def play(self) -> None:
         """Turn a push into a deployment; forged and replayed deliveries change nothing."""
+        self._script.part("A push becomes a deployment")
         delivery = self._build()
+        self._approved_on_page()
         self._deploy()
         self._refuse(delivery)
 
@@ -36,50 +40,74 @@ class Stages:
             delivery = self._traffic.deliveries(self._lost)[0]
             expect(delivery.status_code == 502, f"the delivery was not lost: {delivery.status}")
             expect(not self._traffic.events(delivery.guid), "the daemon received it")
-            notes.append(f"{self._lost[:8]}; GitHub lists it as: {delivery.status}")
+            notes.add(f"{self._lost[:8]}; GitHub lists it as: {delivery.status}")
 
     def recover(self) -> None:
         """Find the lost delivery, and continue after the daemon was killed."""
+        self._script.part("A lost delivery, and a kill -9")
         self._sweep()
         self._crash()
 
     def _build(self) -> ListedDelivery:
-        with self._script.step("a push to acme/web: its signed delivery starts the workflow at GitHub") as notes:
+        text = "a signed push to acme/web starts the workflow at GitHub"
+        with self._script.step(text, "reconciler events --source shop") as notes:
             sha = self._traffic.push()
             delivery = wait_for("the delivery at GitHub", lambda: self._traffic.deliveries(sha))[0]
             expect(delivery.status_code in range(200, 300), f"the delivery was refused: {delivery.status}")
             run = wait_for("a run of stage build", lambda: [run for run in self._traffic.executions("build") if run.url])[0]
             expect(self._traffic.workflow_runs() == 1, "not exactly one run at GitHub")
-            notes.append(f"{sha[:8]}, {run.url}")
-        with self._script.step("it passes: the commit has its statuses, and the deployment waits for an approval") as notes:
+            notes.add(f"{sha[:8]}, {run.url}")
+        text = "it passes, and the deployment waits for an approval"
+        with self._script.step(text, "reconciler executions") as notes:
             item = wait_for("an item of stage deploy", lambda: self._traffic.waiting("deploy"))
             expect(item.reason == "approval", f"it waits for {item.reason}")
             expect(not self._traffic.pipelines(), "Semaphore runs before the approval")
             wait_for("both statuses of the commit", lambda: self._traffic.commit_statuses(sha) == ["pending", "success"])
-            notes.append(f"{item.id}: {item.message}, version {item.inputs['version']}")
+            notes.add(f"{item.id}: {item.message}, version {item.inputs['version']}", "commit status: pending, then success")
         return delivery
 
+    def _approved_on_page(self) -> None:
+        """Approve with the dashboard's form. Nobody without the role can, and the audit log names the person."""
+        item, (vera, ada) = self._item(), (self._world.people[name] for name in ("vera", "ada"))
+        place, fields = f"/executions/{item.id}", {"id": item.id, "digest": item.digest}
+        text = f"{vera.name}, a {vera.role}, logs in at the dashboard: she cannot approve"
+        with self._script.step(text) as notes, visiting(self._world.receiver, vera) as visit:
+            expect("/actions/approve" not in visit.page(place), "the page has a button for her")
+            status = visit.press("approve", place, **fields)
+            expect(status == 403, f"her form was answered with {status}")
+            notes.add("the page has no button, and her form gets a 403")
+        text = f"{ada.name}, an {ada.role}, approves it there: the audit log names her"
+        with self._script.step(text, f"reconciler approve {item.id}", "reconciler history") as notes:
+            with visiting(self._world.receiver, ada) as visit:
+                expect("/actions/approve" in visit.page(place), "the page has no button for her")
+                status = visit.press("approve", place, **fields)
+                expect(status == 303, f"her form was answered with {status}")
+                row = wait_for("the approval in the audit log", lambda: visit.audited(ada.name, "approve"))
+            notes.add(f"/audit: {row}")
+        self._approved = item.id
+
     def _deploy(self) -> None:
-        with self._script.step("approved: Semaphore deploys, and its log is shown while it runs") as notes:
-            item = self._approve()
+        item = self._approved
+        with self._script.step("Semaphore deploys, and its log is shown while it runs", f"reconciler logs {item}") as notes:
             run = wait_for("a run at Semaphore", lambda: self._running(item))
             log = wait_for("lines of its log", lambda: self._log(run.id))
             expect(not log.complete, "the log is complete before the run has ended")
-            notes += [f"workflow {run.external_id}", " / ".join(log.lines)]
-        with self._script.step("it passes: the GitHub Deployment was queued, in_progress, success, each once") as notes:
+            notes.add(f"workflow {run.external_id}")
+            notes.quote(*log.lines)
+        with self._script.step("GitHub Deployment: queued, in_progress, success, each once") as notes:
             self._traffic.finish(self._traffic.pipelines()[0])
             wait_for("the end of the run", lambda: self._passed(item))
             self._deployed([STATUSES])
             log = wait_for("the whole log", lambda: self._log(run.id, complete=True))
-            notes.append(f"the log ends with: {log.lines[-1]}")
+            notes.add(f"the log ends with: {log.lines[-1]}")
 
     def _refuse(self, delivery: ListedDelivery) -> None:
         with self._script.step("a forged delivery: rejected with 401, nothing is stored") as notes:
             status = self._traffic.deliver(delivery, **FORGED)
             expect(status == 401, f"it was answered with {status}")
             expect(not self._traffic.events(FORGED["X-GitHub-Delivery"]), "an event was stored")
-            notes.append(f"at {delivery.url.partition('?')[0]}")
-        with self._script.step("a delivery replayed, and redelivered by GitHub: accepted, without a second effect") as notes:
+            notes.add(f"at {delivery.url.partition('?')[0]}")
+        with self._script.step("the delivery replayed, and redelivered: without a second effect") as notes:
             status = self._traffic.deliver(delivery)
             expect(status in range(200, 300), f"the replay was answered with {status}")
             self._traffic.redeliver_by_hand(delivery)
@@ -87,10 +115,11 @@ class Stages:
             expect(again.status_code in range(200, 300), f"the redelivery was answered with {again.status}")
             expect(len(self._traffic.events(delivery.guid)) == 1, "there is a second event")
             self._count(1)
-            notes.append(f"{delivery.guid}: 3 deliveries, 1 event, 1 run")
+            notes.add(f"{delivery.guid}: 3 deliveries, 1 event, 1 run")
 
     def _sweep(self) -> None:
-        with self._script.step("recovery finds the lost delivery, GitHub redelivers it, and its workflow runs") as notes:
+        text = "recovery finds the lost delivery, and its workflow runs"
+        with self._script.step(text, "reconciler redeliver") as notes:
             run = wait_for("a second run of stage build", self._recovered, every_s=0.5)
             item = self._traffic.ask("execution", ExecutionDetail, id=run.id).item
             expect(item.inputs["sha"] == self._lost, f"it runs for {item.inputs['sha']}")
@@ -98,15 +127,17 @@ class Stages:
             self._count(2, 1)
             again = self._traffic.deliveries(self._lost)[1:]
             expect([row.status_code for row in again] == [202], f"GitHub's list has {again}")
-            notes.append(f"{self._lost[:8]}: {again[0].guid} sent again")
+            notes.add(f"{self._lost[:8]}: {again[0].guid} sent again")
 
     def _crash(self) -> None:
         with self._script.step("approved, then kill -9 while Semaphore deploys") as notes:
-            item = self._approve()
+            waiting = self._item()
+            self._traffic.ask("approve", ApprovedItem, id=waiting.id, digest=waiting.digest)
+            item = waiting.id
             pipeline = wait_for("a second run at Semaphore", lambda: self._traffic.pipelines()[1:])[0]
             self._world.kill_daemon()
-            notes.append(f"workflow {pipeline.wf_id}")
-        with self._script.step("the restarted daemon continues with this run: exactly one at Semaphore") as notes:
+            notes.add(f"workflow {pipeline.wf_id}")
+        with self._script.step("the restarted daemon continues: exactly one run at Semaphore") as notes:
             self._world.start_daemon()
             run = wait_for("the run", lambda: self._running(item))
             expect(run.external_id == pipeline.wf_id, f"it reads {run.external_id}")
@@ -115,15 +146,12 @@ class Stages:
             self._deployed([[*STATUSES, SUPERSEDED], STATUSES])
             self._count(2)
             wait_for("all resources Ready", self._world.all_ready)
-            notes.append("2 pushes, 2 workflow runs, 2 deployments")
+            notes.add("2 pushes, 2 workflow runs, 2 deployments")
 
     # -- shared -----------------------------------------------------------------------------------------------------
 
-    def _approve(self) -> str:
-        """Approve the item that waits at stage deploy, by its digest; returns its id."""
-        item = wait_for("an item of stage deploy", lambda: self._traffic.waiting("deploy"))
-        self._traffic.ask("approve", ApprovedItem, id=item.id, digest=item.digest)
-        return item.id
+    def _item(self) -> ItemView:
+        return wait_for("an item of stage deploy", lambda: self._traffic.waiting("deploy"))
 
     def _running(self, item: str) -> ExecutionView | None:
         run = self._traffic.execution(item)

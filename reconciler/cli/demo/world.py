@@ -1,23 +1,25 @@
-"""The demo's environment: a Git remote, three simulated providers and a daemon process, and what people do with them."""
+"""The demo's environment: a Git remote, simulated providers and a daemon process, and what people do at the providers."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import shutil
+import random
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from types import TracebackType
 
 import httpx
 import msgspec
 
-from reconciler.cli.demo.shapes import IntegrationList, ListedNotification, NotificationList, RepositoryWebhook, SandboxTokens
+from reconciler.cli.demo.accounts import NOTIFICATION, REVIEWS, TOKENS, VALUES, private_key, seed
+from reconciler.cli.demo.people import people
+from reconciler.cli.demo.repository import FULL_NAME, ManifestRepository
+from reconciler.cli.demo.shapes import IntegrationList, ListedNotification, NotificationList, RepositoryWebhook
 from reconciler.cli.sink import err
 from reconciler.cli.status import read
 from reconciler.credentials.process import end_with_parent
@@ -26,44 +28,16 @@ from reconciler.model.status_document import SourceProblem, StatusDocument
 from reconciler.sandbox.githttp import GitHttpServer
 from reconciler.sandbox.server import SandboxServer, simulator
 
-TOKENS = {
-    "github": "sandbox-github-canary-4f1d",
-    "semaphore": "sandbox-semaphore-canary-92ab",
-    "buddy": "sandbox-buddy-canary-7c3e",
-}
-VALUES = {
-    "REGISTRY_PASSWORD": "registry-canary-5d8e1f",
-    "AWS_ACCESS_KEY": "aws-access-canary-17a0",
-    "AWS_SECRET_KEY": "aws-secret-canary-c9b4",
-}
-WORKFLOW = {
-    "id": 11,
-    "name": "CI",
-    "path": ".github/workflows/ci.yml",
-    "on": {"workflow_dispatch": {"inputs": {"sha": {}, "reconciler_execution_id": {}}}},
-    "run_name": "CI ${{ inputs.reconciler_execution_id }}",
-    "duration_s": 0.5,
-    "logs": ["building ${{ inputs.sha }}", "done"],
-    "outputs": {"version": "1.2.${{ github.run_id }}"},
-}
-DEPLOYING = {
-    "duration_s": -1,  # until the demo finishes it
-    "logs": ["$ ./deploy.sh staging", "rolling out to 3 pods", "3 of 3 pods are up", "done"],
-}
-
-
-def example_folder() -> Path:
-    """Return ``examples/small-team``: from the wheel, else from the checkout."""
-    packaged = resources.files("reconciler").joinpath("examples", "small-team")
-    if packaged.is_dir():
-        return Path(str(packaged))
-    return Path(__file__).resolve().parents[3] / "examples" / "small-team"
+_PORTS = range(20_000, 32_000)
+"""Outside the range from which systems take ports by themselves: neither a client nor a server on port 0 gets one."""
 
 
 def free_port() -> int:
-    """Return a free port on loopback."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
+    """Return a free port on loopback, one that no other program gets by chance while the daemon is not running."""
+    for port in random.sample(_PORTS, 100):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    with socket.create_server(("127.0.0.1", 0)) as sock:
         return int(sock.getsockname()[1])
 
 
@@ -84,7 +58,8 @@ class DemoWorld:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.work = folder / "manifests"
+        self.people = people()
+        self.repository = ManifestRepository(folder, self._announce)
         self.config = folder / "reconciler.yaml"
         self.status_file = folder / "state" / "status.json"
         self._listen = f"127.0.0.1:{free_port()}"
@@ -93,8 +68,8 @@ class DemoWorld:
         self._stack = contextlib.ExitStack()
         self._daemon: subprocess.Popen[bytes] | None = None
         self._git: GitHttpServer | None = None
-        self._http = httpx.Client(timeout=10)
-        self._kept: dict[str, str] = {}
+        self._http = httpx.Client(timeout=10, trust_env=False)
+        self._app_key = private_key()
 
     def __enter__(self) -> DemoWorld:
         return self
@@ -108,78 +83,46 @@ class DemoWorld:
 
     def start_providers(self) -> None:
         """Start the simulators, with an organization each, and the Git remote."""
-        for name in ("github", "semaphore", "buddy"):
+        for name in ("github", "semaphore", "buddy", "slack"):
             self.providers[name] = self._stack.enter_context(SandboxServer(simulator(name)))
-        self._seed()
-        remotes = self.folder / "remotes"
-        remotes.mkdir()
-        self._git = self._stack.enter_context(GitHttpServer(remotes))
-
-    def _seed(self) -> None:
-        """Give each simulator the example's account and token, in addition to its own seed."""
-        github = {
-            "tokens": {TOKENS["github"]: {"scopes": ["repo", "admin:org_hook", "admin:repo_hook"]}},
-            "repos": {f"acme/{name}": {} for name in ("payments", "web", "checkout", "search")},
-        }
-        self.providers["github"].admin.put_state(github)
-        for name in ("semaphore", "buddy"):
-            admin = self.providers[name].admin
-            rights = next(iter(msgspec.convert(admin.state(), SandboxTokens).tokens.values()))
-            admin.put_state({"tokens": {TOKENS[name]: rights}})
-        self.providers["github"].admin.put_state({"workflows": {"acme/web": [WORKFLOW]}})
-        self.providers["semaphore"].admin.put_state({"behaviour": {"web": DEPLOYING}})
-        for server in self.providers.values():
-            server.admin.settings(deliver=True)
+        seed(self.providers, self._app_key)
+        self._git = self._stack.enter_context(GitHttpServer(self.repository.remotes))
 
     @property
     def git_url(self) -> str:
         """Clone URL of the manifests."""
         if self._git is None:
             raise RuntimeError("the Git remote is not started")
-        return self._git.url("integrations.git")
+        return self._git.url(f"{FULL_NAME}.git")
 
     def push_example(self) -> str:
         """Make the repository, point its Integrations at the sandbox, commit and push; returns the commit."""
-        from git import Repo
-
-        remote = self.folder / "remotes" / "integrations.git"
-        Repo.init(remote, bare=True, initial_branch="main").close()
-        shutil.copytree(
-            example_folder(), self.work, ignore=shutil.ignore_patterns("reconciler.yaml", ".github", ".pre-commit-config.yaml")
-        )
+        self.repository.create()
         for name, path in (
             ("github", "github/integration.yaml"),
             ("semaphore", "semaphore/integration.yaml"),
             ("buddy", "buddy/integrations.yaml"),
         ):
-            file = self.work / path
+            file = self.repository.work / path
             file.write_text(
                 file.read_text().replace(f"  type: {name}\n", f"  type: {name}\n  apiUrl: {self.providers[name].url}\n", 1)
             )
-        with Repo.init(self.work, initial_branch="main") as repo:
-            with repo.config_writer() as config:
-                config.set_value("user", "name", "Demo").set_value("user", "email", "demo@example.invalid").set_value(
-                    "commit", "gpgsign", "false"
-                )
-            repo.create_remote("origin", str(remote))
+        (self.repository.work / "reviews.yaml").write_text(REVIEWS.format(url=self.providers["github"].url))
+        (self.repository.work / "notifications.yaml").write_text(NOTIFICATION.format(url=self.providers["slack"].url))
         self._write_config()
-        return self.commit("Declare the integrations")
-
-    def commit(self, message: str) -> str:
-        """Commit everything and push; returns the commit."""
-        from git import Repo
-
-        with Repo(self.work) as repo:
-            repo.git.add("--all")
-            commit = repo.index.commit(message)
-            repo.remote("origin").push("main:main").raise_if_error()
-            return commit.hexsha
+        return self.repository.commit("Declare the integrations")
 
     def _write_config(self) -> None:
+        tokens = "\n".join(f"    - {person.configured}" for person in self.people.values())
         self.config.write_text(f"""\
 owner: demo
 source: {{url: "{self.git_url}", interval: 1s}}
-server: {{listen: "{self._listen}", publicUrl: "{self.receiver}"}}
+server:
+  listen: "{self._listen}"
+  publicUrl: "{self.receiver}"
+  tokens:
+{tokens}
+review: {{integration: reviews, interval: 5s, approvers: [ada]}}
 reconcile: {{interval: 2s, settle: 5s, retry: {{min: 1s, max: 10s}}}}
 network: {{allow: ["127.0.0.1"]}}
 status: {{file: state/status.json, heartbeat: 1s}}
@@ -189,7 +132,8 @@ status: {{file: state/status.json, heartbeat: 1s}}
         """Return the environment of the daemon, the only place of the secrets."""
         env = {key: value for key, value in os.environ.items() if not key.startswith("RECONCILER_")}
         env |= {f"RECONCILER_SECRET_{name.upper()}_TOKEN": token for name, token in TOKENS.items()}
-        return env | {f"RECONCILER_SECRET_{name}": value for name, value in VALUES.items()} | {"NO_COLOR": "1"}
+        env |= {f"RECONCILER_SECRET_{name}": value for name, value in VALUES.items()}
+        return env | {"RECONCILER_SECRET_APP_KEY": self._app_key, "NO_COLOR": "1"}
 
     def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a verb as a user."""
@@ -207,6 +151,7 @@ status: {{file: state/status.json, heartbeat: 1s}}
                 stdout=log,
                 env=self.environment(),
                 cwd=self.folder,
+                start_new_session=True,  # Ctrl-C is for the demo, which ends the daemon
                 preexec_fn=end_with_parent(),
             )
 
@@ -236,6 +181,10 @@ status: {{file: state/status.json, heartbeat: 1s}}
             for line in path.read_text(errors="replace").splitlines()[-25:]:
                 err(line)
 
+    def _announce(self, commit: str) -> None:
+        """Let GitHub know a commit of the manifests."""
+        self.providers["github"].admin.put_state({"repos": {FULL_NAME: {"branches": {"main": commit}, "commits": {commit: {}}}}})
+
     # -- read -------------------------------------------------------------------------------------------------------
 
     def status(self) -> StatusDocument | None:
@@ -246,11 +195,13 @@ status: {{file: state/status.json, heartbeat: 1s}}
             return None
 
     def all_ready(self) -> bool:
-        """Whether all declared resources are Ready."""
+        """Whether the running daemon reports all declared resources as Ready. Raises `RuntimeError` if it has ended."""
         if self._daemon is not None and self._daemon.poll() is not None:
             raise RuntimeError(f"the daemon ended with {self._daemon.returncode}")
         status = self.status()
-        return status is not None and 0 < status.summary.total == status.summary.ready
+        if status is None or self._daemon is None or status.daemon.pid != self._daemon.pid:
+            return False  # the file of a daemon that was killed
+        return 0 < status.summary.total == status.summary.ready
 
     def applied(self, commit: str) -> bool:
         """Whether the daemon has applied a commit."""
@@ -321,11 +272,16 @@ status: {{file: state/status.json, heartbeat: 1s}}
 
     def leaks(self) -> list[str]:
         """Return the files of the daemon that contain a secret in clear text."""
-        canaries = [value.encode() for value in (*TOKENS.values(), *VALUES.values())]
+        secret = (*TOKENS.values(), *VALUES.values(), *(person.token for person in self.people.values()))
+        canaries = [value.encode() for value in (*secret, self._app_key.splitlines()[3])]
         files = [path for path in (self.folder / "state").rglob("*") if path.is_file()] + [self.folder / "daemon.log"]
         return [str(path.relative_to(self.folder)) for path in files if contains(path, canaries)]
 
     # -- change -----------------------------------------------------------------------------------------------------
+
+    def finish_deployments(self) -> None:
+        """Let deployments at Semaphore end by themselves from now on."""
+        self.providers["semaphore"].admin.put_state({"behaviour": {"web": {"duration_s": 8}}})
 
     def delete_hook(self, repo: str, identity: int) -> None:
         """Delete a hook at GitHub."""
@@ -341,22 +297,3 @@ status: {{file: state/status.json, heartbeat: 1s}}
         path = f"/api/v1alpha/notifications/{notification.metadata.id}"
         text = self._semaphore("GET", path).replace(notification.endpoint.encode(), b"https://elsewhere.example/hook")
         self._semaphore("PATCH", path, msgspec.json.decode(text, type=dict[str, object]))
-
-    def remove_source(self, name: str) -> str:
-        """Remove one EventSource from the manifests and push; returns the commit."""
-        file = self.work / "github" / "sources.yaml"
-        parts = file.read_text().split("\n---\n")
-        file.write_text("\n---\n".join(part for part in parts if f"metadata: {{name: {name}}}" not in part))
-        return self.commit(f"Remove {name}")
-
-    def break_source(self, name: str) -> str:
-        """Break a manifest with a typing mistake and push; returns the commit."""
-        file = self.work / "github" / "sources.yaml"
-        self._kept[name] = file.read_text()
-        file.write_text(self._kept[name].replace("  events:", "  evnts:"))
-        return self.commit("Add a typing mistake")
-
-    def fix_source(self, name: str) -> str:
-        """Restore the manifest and push; returns the commit."""
-        (self.work / "github" / "sources.yaml").write_text(self._kept[name])
-        return self.commit("Fix it")
