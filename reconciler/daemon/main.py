@@ -110,6 +110,7 @@ class Daemon:
                 holder=queue.holder,
                 beat=lambda limit_s: loop.beats.beat("reviews", time.monotonic(), limit_s),
             )
+            reviews.intake.poll_source = loop.poll_now
             pipeline.intake.on_delivery = pipeline.apps.on_delivery = reviews.intake.note
             loop.more = {**pipeline.loops(), "reviews": reviews.run, **_peer_loops(session, queue)}
             status = Status(lambda: publisher.encoded(self._info()), publisher.row)

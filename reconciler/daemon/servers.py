@@ -13,6 +13,7 @@ from reconciler.engine.loop import Loop
 from reconciler.model.resources import ResourceId
 from reconciler.reviews.commands import ReviewCommands
 from reconciler.reviews.loop import ReviewLoop
+from reconciler.reviews.pages import ReviewPages
 from reconciler.server import wellknown
 from reconciler.server.admin import AdminOperations, AdminServer
 from reconciler.server.api.access import FailedLoginThrottle
@@ -50,6 +51,7 @@ async def listening(
         issuer=session.issuer,
         openapi=openapi,
         reviews=ReviewCommands(session.engine.current, session.engine.source, reviews.intake),
+        review_pages=ReviewPages(session.engine.current, reviews.planner),
     )
     reviews.request = trigger
     admin = AdminServer(session.config.state_dir, AdminOperations(backend).handle)
@@ -60,7 +62,7 @@ async def listening(
         )
     )
     app = App(
-        _probes(session, loop, _metrics(session, pipeline)),
+        _probes(session, loop, _metrics(session, pipeline, reviews)),
         WebhookEndpoint(pipeline.intake.receive, pipeline.apps.receive, max_body=config.max_body),
         (
             *Routes(backend, config.tokens, session.redactor, throttle=throttle).routes(),
@@ -79,12 +81,14 @@ async def listening(
         await http.stop()
 
 
-def _metrics(session: Session, pipeline: EventPipeline) -> Metrics:
+def _metrics(session: Session, pipeline: EventPipeline, reviews: ReviewLoop) -> Metrics:
     metrics = Metrics(session.engine.current)
     session.engine.on_slice = metrics.observe_slice
     pipeline.runner.on_end = metrics.observe_execution
     metrics.watch_deliveries(pipeline.intake.counts)
     metrics.watch_notifications(pipeline.outbox.counts)
+    reviews.on_end = metrics.observe_review
+    metrics.watch_reviews(lambda: reviews.oldest_open_at)
     return metrics
 
 

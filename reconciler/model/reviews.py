@@ -51,6 +51,8 @@ class MergeGroup:
     branch: str
     ref: str
     """The ref of ``head`` in the repository."""
+    is_gone: bool = False
+    """The queue has merged the commit, or made another one: nobody waits for its check any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,7 @@ class ButtonPress:
     """A person pressed a button of a check, or asked to run it again (empty ``button``)."""
 
     check_id: str
+    """Empty if all checks of ``head`` are to run again."""
     head: str
     login: str
     button: str = ""
@@ -65,13 +68,15 @@ class ButtonPress:
 
 @dataclass(frozen=True, slots=True)
 class ReviewEvent:
-    """What a delivery says about pull requests; exactly one of the three is set."""
+    """What a delivery says about a repository; exactly one of the four is set."""
 
     repository: str
     """``owner/name`` in lower case."""
     pull: PullRequest | None = None
     group: MergeGroup | None = None
     press: ButtonPress | None = None
+    pushed: str = ""
+    """The branch that got new commits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +185,8 @@ class ReviewState(msgspec.Struct, frozen=True):
     open_head: str = ""
     """Commit whose check is open, or is about to be."""
     open_since: float = 0.0
+    shown: bool = False
+    """The check of ``open_head`` is in progress: its timeout counts. Until then the provider could not be reached."""
     check_id: str = ""
     check_head: str = ""
     """The commit that ``check_id`` is about."""

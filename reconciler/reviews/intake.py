@@ -13,7 +13,7 @@ from reconciler.manifests.kinds import IntegrationSpec
 from reconciler.model.errors import StateError
 from reconciler.model.events import Delivery
 from reconciler.model.resources import ResourceId
-from reconciler.model.reviews import ButtonPress, MergeGroup, PullRequest, ReviewState, Wish
+from reconciler.model.reviews import ButtonPress, MergeGroup, PullRequest, ReviewEvent, ReviewState, Wish
 from reconciler.reviews.target import integration_id, repository_name
 from reconciler.state.reviews import NEVER, StoredReview
 
@@ -28,6 +28,8 @@ class ReviewIntake:
     """Turns events and lists into reviews that are due."""
 
     def __init__(self, current: Current, wake: Callable[[], None]) -> None:
+        self.poll_source: Callable[[], None] = lambda: None
+        """Fetches the watched branch now; called when an event says that it has new commits."""
         self._current = current
         self._context = current.context
         self._wake = wake
@@ -50,6 +52,13 @@ class ReviewIntake:
             await self._group(repository, event.group)
         elif event.press is not None:
             await self._press(repository, event.press)
+        if self._moves(event):
+            self.poll_source()
+
+    def _moves(self, event: ReviewEvent) -> bool:
+        """Whether the watched branch has new commits."""
+        branch, pull = self._context.config.source.branch, event.pull
+        return event.pushed == branch or (pull is not None and pull.is_merged and pull.base == branch)
 
     async def pull(self, repository: str, pull: PullRequest, pulls: PullRequests, *, force: bool = False) -> None:
         """Store the newest head of a pull request, or its end. ``force``: review it again. Raises `StateError`."""
@@ -69,7 +78,8 @@ class ReviewIntake:
                 if state.closed:
                     return None
                 return _ended(newer, pull, now), now
-            newer = replace(newer, closed="", reported=False) if state.closed else newer
+            if state.closed:  # reopened: its plan was dropped, and the base may have moved
+                newer = replace(newer, closed="", reported=False, done_head="")
             if force:
                 return replace(newer, done_head="", failures=0, attempts=0), now
             if (newer.head, newer.closed) == (state.head, state.closed):
@@ -82,13 +92,28 @@ class ReviewIntake:
         if group.branch != self._context.config.source.branch:
             return
         state = ReviewState(repository, head=group.head, base=group.base, ref=group.ref)
-        await self._change(f"{repository}@{group.head}", lambda stored, now: (state, now) if stored is None else None)
+
+        def change(stored: StoredReview | None, now: float) -> tuple[ReviewState, float] | None:
+            if stored is None:
+                return None if group.is_gone else (state, now)
+            if not group.is_gone or stored.state.closed:
+                return None
+            return replace(stored.state, closed="closed", closed_at=now, failures=0), now
+
+        await self._change(f"{repository}@{group.head}", change)
 
     async def _press(self, repository: str, press: ButtonPress) -> None:
         """Keep a press with the review whose check it is about; a later press replaces one that was not handled."""
-        key = await self._context.store.review_of_check(f"{repository}#", press.check_id)
-        if key is not None:
+        for key in await self._keys(repository, press):
             await self._change(key, lambda stored, now: _pressed(stored, press, now))
+
+    async def _keys(self, repository: str, press: ButtonPress) -> list[str]:
+        """Return the keys of the reviews that a press may be about."""
+        store = self._context.store
+        if not press.check_id:
+            return [f"{repository}@{press.head}", *await store.open_reviews(f"{repository}#", MAX_OPEN)]
+        known = [await store.review_of_check(f"{repository}{kind}", press.check_id) for kind in "#@"]
+        return [key for key in known if key is not None]
 
     async def _change(self, key: str, change: Callable[[StoredReview | None, float], tuple[ReviewState, float] | None]) -> None:
         store = self._context.store

@@ -25,9 +25,12 @@ from reconciler.wakeup import wait_at_most
 AT_ONCE = 4
 """Reviews that one process works on at a time."""
 LEASE_S = 120.0
+MAX_COUNTED = 100
 POLL_S = 2.0
 """How often due reviews and the state of the newest revision are read."""
 BEAT_S = 300.0
+COUNT_S = 10.0
+"""How often the oldest open review is looked for."""
 _SWEPT = "review.sweep"
 
 
@@ -37,6 +40,10 @@ class ReviewLoop:
     def __init__(self, current: Current, source: Source, *, holder: str, beat: Callable[[float], None]) -> None:
         self.request: RequestReconcile = _no_request
         """Reconciles integrations at once."""
+        self.on_end: Callable[[str, float], None] = lambda _conclusion, _duration_s: None
+        """Called with the conclusion of a check, and the seconds since the review began."""
+        self.oldest_open_at = 0.0
+        """When the oldest review began that has not ended (epoch seconds); 0 without any."""
         self._current = current
         self._context = current.context
         self._source = source
@@ -47,10 +54,12 @@ class ReviewLoop:
         self._sync = SyncStatus(current)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._reviewer: Reviewer | None = None
+        self._planner: ReviewPlanner | None = None
         self._listed: dict[int, PullRequest] = {}
         """The open pull requests as this process listed them last: one that is the same is not read from the state again."""
         self._sweep_at = 0.0
         self._sync_at = 0.0
+        self._counted_at = 0.0
         self._failures = 0
 
     async def run(self) -> None:
@@ -98,11 +107,19 @@ class ReviewLoop:
             except ReconcilerError:
                 return
         await self._start_due(target, reviewer)
+        await self._count(target)
+
+    def planner(self) -> ReviewPlanner:
+        """Return the planner of this process. Raises `ReviewImpossible` for a folder."""
+        if self._planner is None:
+            self._planner = ReviewPlanner(self._current, remote_source(self._source))
+        return self._planner
 
     def _made(self) -> Reviewer:
         source = remote_source(self._source)
         outcome = MergeOutcome(self._current, source, lambda integrations: self.request(integrations))
-        self._reviewer = Reviewer(self._current, ReviewPlanner(self._current, source), outcome)
+        ended = lambda conclusion, duration_s: self.on_end(conclusion, duration_s)  # noqa: E731
+        self._reviewer = Reviewer(self._current, self.planner(), outcome, ended)
         return self._reviewer
 
     # -- the sweep ----------------------------------------------------------------------------------------------------
@@ -158,6 +175,16 @@ class ReviewLoop:
                 task = asyncio.create_task(self._work(row, target, reviewer), name=f"review {row.key}")
                 task.add_done_callback(lambda _: self._woken.set())
                 self._tasks[row.key] = task
+
+    async def _count(self, target: ReviewTarget) -> None:
+        """Look for the oldest open review: each is due again within the longest pause between attempts."""
+        now = self._context.clock()
+        if 0 <= now - self._counted_at < COUNT_S:
+            return
+        self._counted_at = now
+        longest = self._context.config.reconcile.retry_max
+        rows = await self._context.store.due_reviews(target.repository, now + longest, MAX_COUNTED)
+        self.oldest_open_at = min((row.state.open_since for row in rows if row.state.open_head), default=0.0)
 
     async def _work(self, stored: StoredReview, target: ReviewTarget, reviewer: Reviewer) -> None:
         async with exclusive(self._context, f"review/{stored.key}", self._holder, LEASE_S) as guard:

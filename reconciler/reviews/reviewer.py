@@ -22,7 +22,7 @@ from reconciler.reviews.approvals import decide
 from reconciler.reviews.outcome import MergeOutcome
 from reconciler.reviews.planner import ReviewPlanner
 from reconciler.reviews.row import ReviewChanged, ReviewRow
-from reconciler.reviews.target import ReviewTarget
+from reconciler.reviews.target import ReviewTarget, review_url
 from reconciler.reviews.verdict import Verdict
 from reconciler.source.errors import BranchGone, RefUnknown
 from reconciler.state.reviews import NEVER
@@ -49,11 +49,14 @@ class ReviewWork:
 class Reviewer:
     """Reviews heads, one step after the other."""
 
-    def __init__(self, current: Current, planner: ReviewPlanner, outcome: MergeOutcome) -> None:
+    def __init__(
+        self, current: Current, planner: ReviewPlanner, outcome: MergeOutcome, on_end: Callable[[str, float], None]
+    ) -> None:
         self._current = current
         self._context = current.context
         self._planner = planner
         self._outcome = outcome
+        self.on_end = on_end
 
     async def step(self, work: ReviewWork) -> None:
         """Do what is due. An error is stored with the time of the next attempt."""
@@ -93,7 +96,9 @@ class Reviewer:
         now, state = self._context.clock(), work.row.state
         if state.open_head != state.head:
             known = state.check_id if state.check_head == state.head else ""
-            state = replace(state, open_head=state.head, open_since=now, attempts=0, check_id=known, check_head=state.head)
+            state = replace(state, open_head=state.head, shown=False, attempts=0, check_id=known, check_head=state.head)
+        if not state.shown:
+            state = replace(state, open_since=now)
         crashes = state.attempts
         await work.row.save(replace(state, attempts=crashes + 1), now)
         failpoint("review-after-intent")
@@ -103,6 +108,8 @@ class Reviewer:
             await self._finish(work, Verdict(Conclusion.TIMED_OUT, reason))
             return
         await self._write(work, texts.opened(state, *self._names))
+        if not work.row.state.shown:
+            await work.row.save(replace(work.row.state, shown=True), now)
         failpoint("review-after-open")
         try:
             async with asyncio.timeout(left_s):
@@ -145,12 +152,15 @@ class Reviewer:
         done = replace(state, check_id=check, check_head=state.head, done_head=state.head, open_head="", attempts=0)
         done = replace(done, comment_due=bool(state.number), failures=0, error="")
         await work.row.save(done, self._context.clock() + (0.0 if state.number else KEPT_S))
+        duration_s = max(0.0, self._context.clock() - state.open_since)
+        conclusion = (report.conclusion or verdict.conclusion).value
+        self.on_end(conclusion, duration_s)
         self._context.log.info(
             "review_finished",
             number=state.number,
             commit=state.head,
-            outcome=report.conclusion.value if report.conclusion is not None else "",
-            duration_ms=round((self._context.clock() - state.open_since) * 1000),
+            outcome=conclusion,
+            duration_ms=round(duration_s * 1000),
         )
 
     @property
@@ -164,10 +174,11 @@ class Reviewer:
         row, state, pulls = work.row, work.row.state, work.target.pulls
         if annotations is not None:
             report = dataclasses.replace(report, annotations=annotations.annotations)
-        report = _redacted(report, self._context.redactor.redact)
+        url = review_url(self._context.config, state)
+        report = dataclasses.replace(_redacted(report, self._context.redactor.redact), details_url=url)
         if not work.target.has_checks:
             word = "pending" if report.conclusion is None else texts.STATES[report.conclusion]
-            await pulls.status(work.api, CommitState(report.repository, report.head, report.name, word, report.title))
+            await pulls.status(work.api, CommitState(report.repository, report.head, report.name, word, report.title, url))
             return ""
         known = state.check_id if state.check_head == report.head else ""
         check_id = await pulls.check(work.api, report, known)
@@ -226,8 +237,7 @@ class Reviewer:
         failures = state.failures + 1
         fields = {"number": state.number, "commit": state.head, "code": error.code, "error": error.message}
         ends_at = state.open_since + self._context.config.review.timeout
-        unwritten = work.target.has_checks and not state.check_id and now > ends_at
-        hopeless = (bool(state.open_head) and (unwritten or now > state.open_since + GIVE_UP_S)) or failures > MAX_FAILURES
+        hopeless = (bool(state.open_head) and now > state.open_since + GIVE_UP_S) or failures > MAX_FAILURES
         kept = replace(state, failures=failures, attempts=max(0, state.attempts - 1), error=error.message[:500])
         try:
             if hopeless:
@@ -237,7 +247,7 @@ class Reviewer:
                 return
             self._context.log.warning("review_retry_scheduled", **fields)
             pause = pause_after(self._context, failures, error)
-            due = min(now + pause, ends_at) if state.open_head and now < ends_at else now + pause
+            due = min(now + pause, ends_at) if state.shown and state.open_head and now < ends_at else now + pause
             await work.row.save(kept, due)
         except ReviewChanged:
             return

@@ -43,7 +43,7 @@ class SyncStatus:
         fetched = source.fetched
         if fetched is None or active.empty or is_no_commit(fetched.commit):
             return None
-        if source.error is not None:
+        if source.error is not None and fetched.id != active.revision:  # otherwise only a later fetch failed
             return SyncState(fetched.commit, "failure", f"refused: {plain(source.error.message)}")
         if fetched.id != active.revision:
             return SyncState(fetched.commit, "pending", "reading the manifests")
@@ -77,10 +77,9 @@ class SyncStatus:
         self._written = status
 
     async def _send(self, target: ReviewTarget, api: ApiClient, status: SyncState) -> None:
-        row = CommitState(
-            target.repository, status.commit, CONTEXT, status.state, self._current.context.redactor.redact(status.description)
-        )
-        await target.pulls.status(api, row)
+        context = self._current.context
+        description, url = context.redactor.redact(status.description), context.config.server.public_url
+        await target.pulls.status(api, CommitState(target.repository, status.commit, CONTEXT, status.state, description, url))
 
     async def _last(self) -> SyncState:
         if self._written is None:

@@ -12,6 +12,7 @@ from reconciler.engine.connections import Client
 from reconciler.engine.current import Current
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.resources import Kind, ResourceId
+from reconciler.model.reviews import ReviewState
 from reconciler.source.mirror import RemoteSource
 
 
@@ -52,6 +53,12 @@ def repository_name(config: Config) -> str:
     return "/".join(path.removesuffix("/").removesuffix(".git").split("/")[-2:]).strip("/")
 
 
+def review_url(config: Config, state: ReviewState) -> str:
+    """Return the address of the page of a review; empty without `server.publicUrl`."""
+    root = config.server.public_url.rstrip("/")
+    return f"{root}/reviews/{state.number or state.head}" if root else ""
+
+
 async def open_target(current: Current) -> ReviewTarget:
     """Return the target. Raises `ReviewImpossible`, and the error of an Integration that cannot be connected."""
     config = current.context.config
@@ -84,4 +91,4 @@ def remote_source(source: object) -> RemoteSource:
     return source
 
 
-__all__ = ["ReviewImpossible", "ReviewTarget", "integration_id", "open_target", "remote_source", "repository_name"]
+__all__ = ["ReviewImpossible", "ReviewTarget", "integration_id", "open_target", "remote_source", "repository_name", "review_url"]

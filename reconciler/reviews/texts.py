@@ -76,8 +76,11 @@ def opened(state: ReviewState, name: str, owner: str) -> CheckReport:
 
 def closed(state: ReviewState, name: str, owner: str) -> CheckReport:
     """Return the check of a commit that needs no verdict any more."""
-    title = f"superseded by {state.head[:8]}" if not state.closed else "the pull request is closed"
-    summary = "A newer commit is reviewed instead." if not state.closed else "The review ended with the pull request."
+    title, summary = f"superseded by {state.head[:8]}", "A newer commit is reviewed instead."
+    if state.closed:
+        title, summary = "the pull request is closed", "The review ended with the pull request."
+        if not state.number:
+            title, summary = "no longer in the merge queue", "The merge queue does not need this commit any more."
     marker = check_marker(owner, name)
     return CheckReport(state.repository, state.open_head, name, marker, title, summary, conclusion=Conclusion.CANCELLED)
 

@@ -44,8 +44,11 @@ class Verdict:
         return digest_of([[b.integration, b.resource, b.address, b.action, b.spec] for b in self.blocked]) if self.blocked else ""
 
 
-def verdict_of(comparison: Comparison, after: Mapping[ResourceId, Resource], now: float) -> Verdict:
-    """Return the verdict at ``now`` (epoch seconds): invalid manifests fail, blocked changes need an approval."""
+def verdict_of(comparison: Comparison, after: Mapping[ResourceId, Resource], now: float, *, details_url: str = "") -> Verdict:
+    """Return the verdict at ``now`` (epoch seconds): invalid manifests fail, blocked changes need an approval.
+
+    ``details_url``: where the whole plan is.
+    """
     plan = comparison.plan
     problems = (*comparison.problems, *comparison.unread)
     errors = [problem for problem in problems if problem.is_error]
@@ -62,17 +65,26 @@ def verdict_of(comparison: Comparison, after: Mapping[ResourceId, Resource], now
     return Verdict(
         conclusion=conclusion,
         outcome="; ".join(parts),
-        plan=plan_markdown(plan, comparison.problems, now),
+        plan=plan_markdown(plan, comparison.problems, now, details_url=details_url),
         annotations=tuple(annotations_of(problems)),
         blocked=blocked,
         resources=tuple(dict.fromkeys(_resources(plan)))[:MAX_RESOURCES],
     )
 
 
-def plan_markdown(plan: PlanSet, problems: tuple[Problem, ...], now: float, limit: int = PLAN_BYTES) -> str:
+def plan_markdown(
+    plan: PlanSet, problems: tuple[Problem, ...], now: float, limit: int = PLAN_BYTES, *, details_url: str = ""
+) -> str:
     """Return the plan as Markdown of at most ``limit`` bytes, without marker and title."""
     document = plan_document(plan, problems, now=now, approvable=False)
-    return render.markdown(document, limit=limit, marker="").partition("\n\n")[2].strip()
+    return render.markdown(document, limit=limit, marker="", details_url=details_url).partition("\n\n")[2].strip()
+
+
+def plan_text(comparison: Comparison, now: float) -> str:
+    """Return the plan as text for a page: the errors first, then every change."""
+    errors = [f"{problem.location}: {problem.code} {problem.message}" for problem in comparison.problems if problem.is_error]
+    document = plan_document(comparison.plan, comparison.problems, now=now, approvable=False)
+    return "\n".join([*errors, *([""] if errors else []), render.text(document)])
 
 
 def _block(change: Change, after: Mapping[ResourceId, Resource]) -> ReviewedBlock:
@@ -109,4 +121,4 @@ def button_id(digest: str) -> str:
     return APPROVE + digest.partition(":")[2][:12]
 
 
-__all__ = ["Verdict", "annotations_of", "approve_button", "button_id", "plan_markdown", "verdict_of"]
+__all__ = ["Verdict", "annotations_of", "approve_button", "button_id", "plan_markdown", "plan_text", "verdict_of"]

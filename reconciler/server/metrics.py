@@ -6,9 +6,9 @@ Names follow Flux (``gotk_*``), Crossplane and kube-state-metrics. No label has 
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -72,12 +72,32 @@ class Metrics:
             registry=self.registry,
             buckets=(1, 5, 15, 60, 300, 900, 3600, 14_400),
         )
+        self._reviews = Counter(
+            "reconciler_reviews_total", "Ended reviews, by conclusion.", ("conclusion",), registry=self.registry
+        )
+        self._review_duration = Histogram(
+            "reconciler_review_duration_seconds",
+            "Time from the start of a review to the conclusion of its check.",
+            registry=self.registry,
+            buckets=(0.5, 1, 2.5, 5, 10, 30, 60, 300, 600),
+        )
         self.registry.register(_Findings(current))
 
     def observe_execution(self, execution: Execution) -> None:
         """Count a finished execution."""
         self._executions.labels(_label(execution.stage), execution.result.value if execution.result else "failed").inc()
         self._execution_duration.labels(_label(execution.stage)).observe(max(0.0, execution.finished_at - execution.created_at))
+
+    def observe_review(self, conclusion: str, duration_s: float) -> None:
+        """Count a review that ended."""
+        self._reviews.labels(conclusion).inc()
+        self._review_duration.observe(duration_s)
+
+    def watch_reviews(self, oldest_open_at: Callable[[], float]) -> None:
+        """Expose when the oldest open review began (epoch seconds, 0 without any), read at scrape time."""
+        text = "Time at which the oldest open review began; 0 if none is open."
+        gauge = Gauge("reconciler_review_oldest_open_timestamp_seconds", text, registry=self.registry)
+        gauge.set_function(oldest_open_at)
 
     def watch_deliveries(self, counts: Mapping[str, int]) -> None:
         """Expose ``counts`` (deliveries by outcome), read at scrape time."""
@@ -306,5 +326,8 @@ METRIC_NAMES = (
     "reconciler_notification_failing",
     "reconciler_notifications_waiting",
     "reconciler_notifications_oldest_timestamp_seconds",
+    "reconciler_reviews_total",
+    "reconciler_review_duration_seconds",
+    "reconciler_review_oldest_open_timestamp_seconds",
 )
 """All names. A test compares them with docs/operations.md."""

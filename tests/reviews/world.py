@@ -19,7 +19,7 @@ PERMISSIONS = {
     "merge_queues": "read",
     "metadata": "read",
 }
-EVENTS = ["push", "repository", "pull_request", "merge_group", "check_run"]
+EVENTS = ["push", "repository", "pull_request", "merge_group", "check_run", "check_suite"]
 REVIEW = "{integration: github, interval: 60s, timeout: 60s}"
 
 

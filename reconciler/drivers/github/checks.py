@@ -15,6 +15,7 @@ import msgspec
 from reconciler.drivers.connection import Api
 from reconciler.drivers.github import api as names
 from reconciler.drivers.github.reports import description_of, link_of, name_of
+from reconciler.drivers.http.paging import paginate
 from reconciler.drivers.wire import find
 from reconciler.model.errors import NotFound, OutcomeUnknown
 from reconciler.model.reviews import Annotation, CheckReport, CommitState, PullComment
@@ -96,9 +97,10 @@ async def _run_of(api: Api, check: CheckReport, known: str, root: str) -> CheckR
             if run.head_sha in ("", check.head):
                 return run
     path = f"{root}/commits/{check.head}/check-runs"
-    answer = await api.request("GET", path, params={"check_name": check.name, "filter": "all", "per_page": names.PER_PAGE})
-    rows = names.decoded(answer, list[CheckRun], path, "check_runs")
-    ours = [row for row in rows if row.external_id == check.marker and _made_by(api, row.app)]
+    ours: list[CheckRun] = []
+    async for page in paginate(api, path, params={"check_name": check.name, "filter": "all", "per_page": names.PER_PAGE}):
+        rows = names.decoded(page, list[CheckRun], path, "check_runs")
+        ours += [row for row in rows if row.external_id == check.marker and _made_by(api, row.app)]
     return min(ours, key=lambda row: row.id, default=None)
 
 

@@ -1,7 +1,7 @@
 """Pull requests at GitHub: events and lists. Implements `reconciler.drivers.pulls.PullRequests` with the module `checks`.
 
-Facts: GitHub's OpenAPI description of "Pulls" and "Collaborators", and the events ``pull_request``, ``merge_group`` and
-``check_run``. The head of a fork is in the base repository as ``refs/pull/N/head``: nothing is fetched from the fork.
+Facts: GitHub's OpenAPI description of "Pulls" and "Collaborators", and the events ``pull_request``, ``merge_group``, ``check_run``,
+``check_suite`` and ``push``. The head of a fork is in the base repository as ``refs/pull/N/head``: nothing is fetched from the fork.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from reconciler.model.reviews import ButtonPress, CheckReport, CommitState, Merg
 MAX_PULLS = 1_000
 """Open pull requests that are reviewed; the oldest ones beyond it wait."""
 _ACTIONS = frozenset({"opened", "reopened", "synchronize", "ready_for_review", "edited", "closed"})
+_GROUP_ACTIONS = frozenset({"checks_requested", "destroyed"})
+_BRANCHES = "refs/heads/"
 _WRITERS = frozenset({"admin", "write"})
 _TITLE = 200
 
@@ -68,6 +70,8 @@ class GitHubGroup(msgspec.Struct, frozen=True):
 
 
 class GitHubCheckRun(msgspec.Struct, frozen=True):
+    """A check run or a check suite."""
+
     id: int
     head_sha: str = ""
 
@@ -77,14 +81,16 @@ class RequestedAction(msgspec.Struct, frozen=True):
 
 
 class PullPayload(msgspec.Struct, frozen=True):
-    """The parts of the payloads of the three events that are read."""
+    """The parts of the payloads that are read."""
 
     action: str = ""
+    ref: str = ""
     repository: PullRepository | None = None
     sender: PullUser | None = None
     pull_request: GitHubPull | None = None
     merge_group: GitHubGroup | None = None
     check_run: GitHubCheckRun | None = None
+    check_suite: GitHubCheckRun | None = None
     requested_action: RequestedAction | None = None
 
 
@@ -100,7 +106,7 @@ class GitHubPullRequests:
         return {**common, "checks": "write", "merge_queues": "read"} if checks else common
 
     def events(self, *, checks: bool) -> frozenset[str]:
-        return frozenset({"pull_request", "merge_group", "check_run"} if checks else {"pull_request"})
+        return frozenset({"pull_request", "merge_group", "check_run", "check_suite"} if checks else {"pull_request"})
 
     def head_ref(self, number: int) -> str:
         return f"refs/pull/{number}/head"
@@ -116,10 +122,14 @@ class GitHubPullRequests:
         repository = payload.repository.full_name.lower() if payload.repository is not None else ""
         if delivery.type == "pull_request" and payload.pull_request is not None and payload.action in _ACTIONS:
             return ReviewEvent(repository, pull=_pull(payload.pull_request))
-        if delivery.type == "merge_group" and payload.merge_group is not None and payload.action == "checks_requested":
-            return ReviewEvent(repository, group=_group(payload.merge_group))
+        if delivery.type == "merge_group" and payload.merge_group is not None and payload.action in _GROUP_ACTIONS:
+            return ReviewEvent(repository, group=_group(payload.merge_group, is_gone=payload.action == "destroyed"))
         if delivery.type == "check_run" and payload.check_run is not None:
             return _press(repository, payload, payload.check_run)
+        if delivery.type == "check_suite" and payload.check_suite is not None and payload.action == "rerequested":
+            return ReviewEvent(repository, press=ButtonPress("", payload.check_suite.head_sha, _sender(payload)))
+        if delivery.type == "push" and payload.ref.startswith(_BRANCHES):
+            return ReviewEvent(repository, pushed=payload.ref.removeprefix(_BRANCHES))
         return None
 
     async def open_pulls(self, api: Api, repository: str) -> tuple[PullRequest, ...]:
@@ -183,14 +193,17 @@ def _pull(row: GitHubPull) -> PullRequest:
     )
 
 
-def _group(row: GitHubGroup) -> MergeGroup:
-    ref = row.head_ref if row.head_ref.startswith("refs/") else f"refs/heads/{row.head_ref}"
-    return MergeGroup(row.head_sha, row.base_sha, row.base_ref.removeprefix("refs/heads/"), ref)
+def _group(row: GitHubGroup, *, is_gone: bool) -> MergeGroup:
+    ref = row.head_ref if row.head_ref.startswith("refs/") else f"{_BRANCHES}{row.head_ref}"
+    return MergeGroup(row.head_sha, row.base_sha, row.base_ref.removeprefix(_BRANCHES), ref, is_gone)
+
+
+def _sender(payload: PullPayload) -> str:
+    return (payload.sender.login if payload.sender is not None else None) or ""
 
 
 def _press(repository: str, payload: PullPayload, run: GitHubCheckRun) -> ReviewEvent | None:
-    login = (payload.sender.login if payload.sender is not None else None) or ""
     button = payload.requested_action.identifier if payload.requested_action is not None else ""
     if payload.action == "rerequested" or (payload.action == "requested_action" and button):
-        return ReviewEvent(repository, press=ButtonPress(str(run.id), run.head_sha, login, button))
+        return ReviewEvent(repository, press=ButtonPress(str(run.id), run.head_sha, _sender(payload), button))
     return None

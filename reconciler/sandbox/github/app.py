@@ -199,6 +199,7 @@ class GitHub(GitHubState):
             **self.apps.actions(),
             **self.pulls.actions(),
             **self.checks.actions(),
+            **self.comments.actions(),
         }
 
     # every request

@@ -6,13 +6,14 @@ Facts: GitHub's OpenAPI description, "Checks": only the installation token of an
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 from reconciler.sandbox.app import Action, Call, Reply, Route
 from reconciler.sandbox.github.commits import Commits
 from reconciler.sandbox.github.deliveries import HookDeliveries
 from reconciler.sandbox.github.records import StoredApp, StoredCheck, StoredInstallation
-from reconciler.sandbox.github.request import body_of, refuse, text_of
+from reconciler.sandbox.github.request import body_of, link_of, refuse, text_of
 from reconciler.sandbox.github.shapes import in_payload, stamp
 from reconciler.sandbox.github.state import GitHubState, HookOwner
 from reconciler.sandbox.shapes import is_object, json_object, json_objects, picked, whole
@@ -23,7 +24,13 @@ LEVELS = ("notice", "warning", "failure")
 MAX_TEXT = 65_535
 MAX_ANNOTATIONS = 50
 """In one request."""
+MAX_DETAILS = 65_536
+"""Bytes of the message of an annotation, and of its raw details."""
+MAX_TITLE = 255
+MAX_RUNS = 1_000
+"""Runs of one name in a suite; the oldest ones beyond it are deleted."""
 MAX_ACTIONS = 3
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 _ACTION = {"label": 20, "description": 40, "identifier": 20}
 _CREATE = (
     "name",
@@ -58,8 +65,10 @@ class CheckRuns:
         )
 
     def actions(self) -> Mapping[str, Action]:
-        """``press_check`` {repository, id, identifier, sender}: a person presses a button of a check run; ``rerun_check`` {repository, id}."""
-        return {"press_check": self._press, "rerun_check": self._rerun}
+        """``press_check`` {repository, id, identifier, sender}: a person presses a button of a check run; ``rerun_check`` {repository, id}:
+        "Re-run"; ``rerun_checks`` {repository, app, head_sha}: "Re-run all checks" of an App.
+        """
+        return {"press_check": self._press, "rerun_check": self._rerun, "rerun_checks": self._rerun_suite}
 
     def _rows(self, target: HookOwner) -> list[StoredCheck]:
         return self.app.records["checks"].setdefault(str(target.repository_id), [])
@@ -82,6 +91,10 @@ class CheckRuns:
         app, body = self._writer(), body_of(call)
         _only(body, _CREATE)
         sha, name = text_of(body, "head_sha"), text_of(body, "name")
+        if not name.strip():
+            raise refuse(422, "Invalid request.\n\nname is empty.")
+        if "output" in body:
+            text_of(json_object(body["output"]), "title")
         match = self._commits.find_any(target.name, sha)
         if match is None or match.sha != sha:
             raise refuse(422, f"No commit found for SHA: {sha}")
@@ -101,7 +114,11 @@ class CheckRuns:
             "actions": [],
         }
         self._change(row, body)
-        self._rows(target).append(row)
+        rows = self._rows(target)
+        same = [each for each in rows if (each["app_id"], each["head_sha"], each["name"]) == (app["id"], sha, name)]
+        for old in same[: max(0, len(same) - MAX_RUNS + 1)]:
+            rows.remove(old)
+        rows.append(row)
         return Reply(201, self.shown(target, row))
 
     def _update(self, call: Call, check_id: str, **where: str) -> Reply:
@@ -120,6 +137,11 @@ class CheckRuns:
             raise refuse(422, "Invalid request.\n\nstatus or conclusion is not a possible value.")
         if status == "completed" and not conclusion:
             raise refuse(422, 'Invalid request.\n\n"conclusion" wasn\'t supplied.')
+        for time_field in ("started_at", "completed_at"):
+            if time_field in body and not _TIME.fullmatch(text_of(body, time_field)):
+                message = f"For 'properties/{time_field}', {body[time_field]!r} is not a valid date-time."
+                raise refuse(422, f"Invalid request.\n\n{message}")
+        link_of("CheckRun", body, "details_url")
         output, actions = _output(body), _actions(body)
         now = stamp(self.app.clock())
         if conclusion:
@@ -150,6 +172,8 @@ class CheckRuns:
         match = self._commits.find_any(target.name, ref)
         if match is None:
             raise refuse(422, f"No commit found for SHA: {ref}")
+        if call.query.get("filter", "latest") not in ("latest", "all") or call.query.get("status", "queued") not in STATUSES:
+            raise refuse(422, "Invalid request.\n\nfilter or status is not a possible value.")
         rows = [row for row in reversed(self._rows(target)) if row["head_sha"] == match.sha and _matches(row, call.query)]
         if call.query.get("filter", "latest") == "latest":
             newest = {(row["app_id"], row["name"]): row["id"] for row in reversed(rows)}
@@ -171,7 +195,7 @@ class CheckRuns:
             "html_url": f"{repo['html_url']}/runs/{row['id']}",
             "details_url": row["details_url"] or f"{repo['html_url']}/runs/{row['id']}",
             "output": {**output, **counted},
-            "check_suite": {"id": row["app_id"]},
+            "check_suite": {"id": _suite(row["app_id"], row["head_sha"])},
             "app": {**picked(app, ("id", "slug", "client_id", "name")), "owner": self.app.user(app["owner"])},
             "pull_requests": [],
         }
@@ -189,35 +213,52 @@ class CheckRuns:
         target, row = self._target(options)
         return self._send(target, row, "rerequested", options, {})
 
-    def _target(self, options: Mapping[str, object]) -> tuple[HookOwner, StoredCheck]:
+    def _rerun_suite(self, options: Mapping[str, object]) -> object:
+        target, sha = self._owner(options), str(options["head_sha"])
+        app = self.app.records["apps"][str(whole(options["app"]))]
+        suite: dict[str, object] = {"id": _suite(app["id"], sha), "head_branch": None, "head_sha": sha, "pull_requests": []}
+        return self._tell(target, app, "check_suite", {"action": "rerequested", "check_suite": suite}, options)
+
+    def _owner(self, options: Mapping[str, object]) -> HookOwner:
         name = str(options["repository"])
         number = self.app.records["repos"][name]["id"]
-        target = HookOwner(
+        return HookOwner(
             f"repos/{number}", f"/repos/{name}", f"/repositories/{number}", organization=False, repository_id=number, name=name
         )
+
+    def _target(self, options: Mapping[str, object]) -> tuple[HookOwner, StoredCheck]:
+        target = self._owner(options)
         return target, self._named(target, str(whole(options["id"])))
 
     def _send(
         self, target: HookOwner, row: StoredCheck, action: str, options: Mapping[str, object], more: Mapping[str, object]
     ) -> object:
-        """Send the event to the App of the check run alone, as GitHub does, if it subscribes to ``check_run``."""
         app = self.app.records["apps"][str(row["app_id"])]
+        return self._tell(target, app, "check_run", {"action": action, "check_run": self.shown(target, row), **more}, options)
+
+    def _tell(
+        self, target: HookOwner, app: StoredApp, event: str, payload: Mapping[str, object], options: Mapping[str, object]
+    ) -> object:
+        """Send the event to the App of the check run alone, as GitHub does, if it subscribes to it."""
         installation = self._installation(app, target.name)
-        if installation is None or "check_run" not in installation["events"] or not app["hook"]["active"]:
+        if installation is None or event not in installation["events"] or not app["hook"]["active"]:
             return {"deliveries": []}
-        payload = {
-            "action": action,
-            "check_run": self.shown(target, row),
+        whole_payload = {
+            **payload,
             "repository": in_payload(self.app.shown(self.app.base_url, target.name)),
             "sender": self.app.user(str(options.get("sender", "sandbox-bot"))),
             "installation": {"id": installation["id"], "node_id": f"I_{installation['id']}"},
-            **more,
         }
-        return {"deliveries": [self._deliveries.send(app["hook"], "check_run", payload)["id"]]}
+        return {"deliveries": [self._deliveries.send(app["hook"], event, whole_payload)["id"]]}
 
     def _installation(self, app: StoredApp, name: str) -> StoredInstallation | None:
         rows = self.app.records["installations"].values()
         return next((row for row in rows if row["app_id"] == app["id"] and self.app.covers(row, name)), None)
+
+
+def _suite(app_id: int, sha: str) -> int:
+    """Return the id of the suite of an App and a commit."""
+    return app_id * 100_000_000 + int(sha[:6], 16)
 
 
 def _matches(row: StoredCheck, query: Mapping[str, str]) -> bool:
@@ -251,6 +292,11 @@ def _output(body: Mapping[str, object]) -> dict[str, object] | None:
             raise refuse(422, "Invalid request.\n\nAn annotation is not valid.")
         if whole(row.get("start_line", 0)) < 1 or whole(row.get("end_line", 0)) < whole(row["start_line"]):
             raise refuse(422, "Invalid request.\n\nAn annotation has no line.")
+        if ("start_column" in row or "end_column" in row) and row["start_line"] != row["end_line"]:
+            raise refuse(422, "Invalid request.\n\nAn annotation of several lines has a column.")
+        long = [field for field in ("message", "raw_details") if len(text_of(row, field, "").encode()) > MAX_DETAILS]
+        if long or len(text_of(row, "title", "")) > MAX_TITLE:
+            raise refuse(422, "Invalid request.\n\nA text of an annotation is too long.")
     return output
 
 

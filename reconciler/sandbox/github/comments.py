@@ -5,9 +5,9 @@ State: ``{"comments": {"<repository id>": [{"id", "number", "author", "app_id", 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from reconciler.sandbox.app import Call, Reply, Route
+from reconciler.sandbox.app import Action, Call, Reply, Route
 from reconciler.sandbox.github.deliveries import HookDeliveries
 from reconciler.sandbox.github.pulls import Pulls
 from reconciler.sandbox.github.records import StoredComment
@@ -35,6 +35,10 @@ class Comments:
             ("PATCH", f"{prefix}/issues/comments/{{comment_id}}", self._edit),
             ("DELETE", f"{prefix}/issues/comments/{{comment_id}}", self._delete),
         )
+
+    def actions(self) -> Mapping[str, Action]:
+        """Comments of people: ``write_comment``, ``edit_comment`` and ``delete_comment``."""
+        return {"write_comment": self._write_by, "edit_comment": self._edit_by, "delete_comment": self._delete_by}
 
     def _rows(self, target: HookOwner) -> list[StoredComment]:
         return self.app.records["comments"].setdefault(str(target.repository_id), [])
@@ -66,7 +70,7 @@ class Comments:
             "number": pull["number"],
             "author": self.app.login,
             "app_id": installation["app_id"] if installation is not None else 0,
-            "body": _body(call),
+            "body": _checked(text_of(body_of(call), "body")),
             "created_at": now,
             "updated_at": now,
         }
@@ -78,7 +82,7 @@ class Comments:
     def _edit(self, call: Call, comment_id: str, **where: str) -> Reply:
         target = self.app.target(call, where, write=True, permission="pull_requests")
         row = self._named(target, comment_id)
-        row.update({"body": _body(call), "updated_at": stamp(self.app.clock())})
+        row.update({"body": _checked(text_of(body_of(call), "body")), "updated_at": stamp(self.app.clock())})
         return Reply(200, self._shown(target, row))
 
     def _delete(self, call: Call, comment_id: str, **where: str) -> Reply:
@@ -101,9 +105,42 @@ class Comments:
             "performed_via_github_app": by,
         }
 
+    # what people do
 
-def _body(call: Call) -> str:
-    body = text_of(body_of(call), "body")
+    def _of(self, options: Mapping[str, object]) -> tuple[list[StoredComment], StoredComment]:
+        rows = self.app.records["comments"].setdefault(str(self.app.records["repos"][str(options["repository"])]["id"]), [])
+        return rows, next(row for row in rows if row["id"] == options["id"])
+
+    def _write_by(self, options: Mapping[str, object]) -> object:
+        """Comment on a pull request: ``repository``, ``number``, ``body``, ``sender``."""
+        name, now = str(options["repository"]), stamp(self.app.clock())
+        row: StoredComment = {
+            "id": self.app.next_id(),
+            "number": self._pulls.named(name, str(options["number"]))["number"],
+            "author": str(options.get("sender", "sandbox-bot")),
+            "app_id": 0,
+            "body": _checked(str(options["body"])),
+            "created_at": now,
+            "updated_at": now,
+        }
+        self.app.records["comments"].setdefault(str(self.app.records["repos"][name]["id"]), []).append(row)
+        return row["id"]
+
+    def _edit_by(self, options: Mapping[str, object]) -> object:
+        """Edit a comment, also that of an App, as people with write access may: ``repository``, ``id``, ``body``."""
+        _, row = self._of(options)
+        row.update({"body": _checked(str(options["body"])), "updated_at": stamp(self.app.clock())})
+        return row["id"]
+
+    def _delete_by(self, options: Mapping[str, object]) -> object:
+        """Delete a comment: ``repository``, ``id``."""
+        rows, row = self._of(options)
+        rows.remove(row)
+        return row["id"]
+
+
+def _checked(body: str) -> str:
+    """Return the body of a comment; raises GitHub's 422 for one that is empty or too long."""
     if not body.strip():
         raise invalid("IssueComment", code="unprocessable", field="data", message="Body cannot be blank")
     if len(body) > MAX_BODY:

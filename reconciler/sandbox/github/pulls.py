@@ -21,6 +21,7 @@ from reconciler.sandbox.shapes import texts, whole
 MAX_FILES = 3_000
 """A longer list of changed files is cut."""
 _STATES = ("open", "closed", "all")
+_SORTS = ("created", "updated", "popularity", "long-running")
 
 
 class Pulls:
@@ -40,13 +41,16 @@ class Pulls:
         )
 
     def actions(self) -> Mapping[str, Action]:
-        """Pull requests as people make them: ``open_pull``, ``push_pull``, ``close_pull``, ``merge_pull``; and ``queue_pull``."""
+        """Pull requests as people make them, and groups of the merge queue."""
         return {
             "open_pull": self._open,
             "push_pull": self._push,
             "close_pull": self._close,
             "merge_pull": self._merge,
+            "reopen_pull": self._reopen,
+            "edit_pull": self._edit,
             "queue_pull": self._queue,
+            "unqueue_pull": self._unqueue,
         }
 
     # the API
@@ -65,13 +69,18 @@ class Pulls:
     def _list(self, call: Call, **where: str) -> Reply:
         target = self.app.target(call, where, write=False, permission="pull_requests")
         state, base = call.query.get("state", "open"), call.query.get("base", "")
-        if state not in _STATES:
+        sort = call.query.get("sort", "created")
+        if state not in _STATES or sort not in _SORTS or call.query.get("direction", "desc") not in ("asc", "desc"):
             raise refuse(422, "Validation Failed", errors=[{"resource": "PullRequest", "field": "state", "code": "invalid"}])
         rows = [
             row
             for row in reversed(self.rows(target.name))
             if state in ("all", row["state"]) and (not base or row["base_ref"] == base)
         ]
+        if sort == "updated":
+            rows.sort(key=lambda row: row["updated_at"], reverse=True)
+        if call.query.get("direction", "desc") == "asc":
+            rows.reverse()
         page, headers = self.app.page(call, rows)
         return Reply(200, [self._shown(target.name, row) for row in page], headers)
 
@@ -192,6 +201,32 @@ class Pulls:
         self._tell(name, row, "closed")
         return row["number"]
 
+    def _reopen(self, options: Mapping[str, object]) -> object:
+        """Open a closed pull request again."""
+        name, row = self._of(options)
+        if row["merged_at"] is not None:
+            raise ValueError("a merged pull request cannot be opened again")
+        row.update({"state": "open", "closed_at": None})
+        self._tell(name, row, "reopened")
+        return row["number"]
+
+    def _edit(self, options: Mapping[str, object]) -> object:
+        """Edit a pull request: ``title`` or ``base_ref``; with ``draft`` it becomes a draft, or ready for review."""
+        name, row = self._of(options)
+        if "draft" in options:
+            row["draft"] = bool(options["draft"])
+            self._tell(name, row, "converted_to_draft" if row["draft"] else "ready_for_review")
+        changes: dict[str, object] = {}
+        if "title" in options:
+            changes["title"], row["title"] = {"from": row["title"]}, str(options["title"])
+        if "base_ref" in options:
+            changes["base"] = {"ref": {"from": row["base_ref"]}, "sha": {"from": row["base_sha"]}}
+            row["base_ref"] = str(options["base_ref"])
+            row["base_sha"] = self.app.records["repos"][name]["branches"].get(row["base_ref"], shapes.NO_COMMIT)
+        if changes:
+            self._tell(name, row, "edited", changes=changes)
+        return row["number"]
+
     def _merge(self, options: Mapping[str, object]) -> object:
         """Merge a pull request: ``sha`` is the new commit of the base branch, ``by`` who pressed the button."""
         name, row = self._of(options)
@@ -205,6 +240,13 @@ class Pulls:
 
     def _queue(self, options: Mapping[str, object]) -> object:
         """Put a pull request into the merge queue: ``head_sha`` is the group's commit on top of ``base_sha``."""
+        return self._tell_group(options, {"action": "checks_requested"})
+
+    def _unqueue(self, options: Mapping[str, object]) -> object:
+        """Take a commit out of the merge queue: ``reason`` is ``merged``, ``invalidated`` or ``dequeued``."""
+        return self._tell_group(options, {"action": "destroyed", "reason": str(options.get("reason", "dequeued"))})
+
+    def _tell_group(self, options: Mapping[str, object], action: Mapping[str, object]) -> object:
         name = str(options["repository"])
         repo, sha = self.app.records["repos"][name], str(options["head_sha"])
         repo["commits"].setdefault(sha, {})
@@ -216,7 +258,7 @@ class Pulls:
             "base_ref": f"refs/heads/{branch}",
             "head_commit": shapes.simple_commit(sha, self._commits.about(name, sha)),
         }
-        return self._deliveries.publish(name, "merge_group", {"action": "checks_requested", "merge_group": group})
+        return self._deliveries.publish(name, "merge_group", {**action, "merge_group": group})
 
     def _of(self, options: Mapping[str, object]) -> tuple[str, StoredPull]:
         name = str(options["repository"])

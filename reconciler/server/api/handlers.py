@@ -21,6 +21,7 @@ from reconciler.model.resources import ResourceId
 from reconciler.model.values import too_deep
 from reconciler.notifications.delivery import send_test
 from reconciler.reviews.commands import ReviewCommands, ReviewRequest
+from reconciler.reviews.pages import ReviewPages
 from reconciler.reviews.target import ReviewImpossible
 from reconciler.server.api.errors import Invalid
 from reconciler.stages.logs import LogReader, NoLog
@@ -63,6 +64,7 @@ class Backend:
     """Returns the OpenAPI document for a public URL. It is built from the table of operations, which imports this module."""
     reviews: ReviewCommands | None = None
     """Reviews of pull requests; None in a one-shot command."""
+    review_pages: ReviewPages | None = None
 
 
 Handler = Callable[[Backend, Values, str], Awaitable[Answer]]

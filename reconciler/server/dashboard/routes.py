@@ -34,6 +34,7 @@ from reconciler.server.dashboard.provider import CALLBACK, IdentityProvider, Log
 from reconciler.server.dashboard.reader import Reader
 from reconciler.server.dashboard.rendering import Renderer, offers
 from reconciler.server.dashboard.responses import StaticFiles
+from reconciler.server.dashboard.reviews import ReviewViews
 from reconciler.server.dashboard.sessions import CookieSealer, new_id
 from reconciler.server.dashboard.views import NoPage, PageContent, Views
 from reconciler.server.dashboard.visitors import ForeignForm, LoginRequired, OnlyLocal, Visitor, Visitors
@@ -86,6 +87,7 @@ class Dashboard:
         )
         self._reader = Reader(parts.backend, parts.current, parts.redactor)
         self._views = Views(self._reader)
+        self._reviews = ReviewViews(parts.backend, parts.redactor)
         self._logs = LogStreams(parts.backend, parts.redactor)
         self._live = Broadcaster(self._fingerprint)
         self._log = get_logger("dashboard")
@@ -110,6 +112,7 @@ class Dashboard:
             ("/events/{id:path}", views.event),
             ("/credentials", views.credentials),
             ("/audit", views.audit),
+            ("/reviews/{name}", self._reviews.review),
         )
         others: tuple[tuple[str, Endpoint, str], ...] = (
             ("/static/{name}", self._file, "GET"),
