@@ -6,6 +6,8 @@ do not depend on the reconcile loop.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from reconciler.credentials.backends import SecretResolver
 from reconciler.drivers.builtin.identity import CallIdentity
 from reconciler.drivers.connection import Connection
@@ -29,6 +31,8 @@ class Current:
         self.view = View()
         self.source = SourceState()
         self._active = ActiveRevision()
+        self.former: Mapping[ResourceId, Resource] = self._active.resources
+        """The manifests before the newest revision; empty until this process has seen two."""
         self.remote = remote_secrets(context, lambda: self._active, self.clients, self._store)
         """Values of Secrets from servers and encrypted files; they outlive a revision."""
         self._secrets = self._resolver(self._active)
@@ -44,6 +48,8 @@ class Current:
 
     def activate(self, revision: ActiveRevision) -> None:
         """Put ``revision`` in force, with the values of its Secrets."""
+        if revision.revision != self._active.revision:
+            self.former = self._active.resources
         self._active = revision
         self._secrets = self._resolver(revision)
         self.remote.keep(resource for resource in revision.resources if resource.kind == Kind.SECRET.value)

@@ -148,6 +148,10 @@ class Notice:
     """The incident was reported, and is reported again before the sink forgets it."""
     target: dict[str, str] = field(default_factory=dict)
     """What the sink returned for the incident's first message: where to edit it."""
+    error: str = ""
+    """Of the newest attempt, if it failed."""
+    unsent: str = ""
+    """Why it is done without being sent: ``skipped`` or ``abandoned``."""
 
 
 @dataclass(frozen=True, slots=True)

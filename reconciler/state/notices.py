@@ -92,7 +92,8 @@ class NoticeStore(Database):
     def skip_notice(self, notice: Notice, now: float) -> None:
         """Record that the sink has no message for this phase."""
         with self._write() as connection:
-            connection.execute(update(n).where(n.c.seq == notice.seq).values(done_at=now))
+            payload = _unsent(connection, notice, "skipped")
+            connection.execute(update(n).where(n.c.seq == notice.seq).values(done_at=now, **payload))
 
     def put_off_notice(self, notice: Notice, due_at: float, failed: SinkRecord, *, unknown: bool) -> None:
         """Retry ``notice`` at ``due_at``. ``failed``: why; ``unknown``: whether it may have been sent."""
@@ -105,6 +106,7 @@ class NoticeStore(Database):
                 stored,
                 failures=stored.failures + 1,
                 failed_at=stored.failed_at or failed.failed_at,
+                error=failed.error,
                 # A refusal now says nothing about an earlier attempt whose outcome is unknown.
                 attempted_at=stored.attempted_at if unknown else notice.attempted_at,
             )
@@ -115,7 +117,8 @@ class NoticeStore(Database):
     def abandon_notice(self, notice: Notice, now: float, failed: SinkRecord) -> None:
         """Record that ``notice`` is not sent any more."""
         with self._write() as connection:
-            connection.execute(update(n).where(n.c.seq == notice.seq).values(done_at=now, refresh_at=0.0))
+            payload = _unsent(connection, notice, "abandoned", failed.error)
+            connection.execute(update(n).where(n.c.seq == notice.seq).values(done_at=now, refresh_at=0.0, **payload))
             _note_failure(connection, notice, replace(failed, abandoned=1))
 
     def hasten_notices(self, notification: str, now: float) -> None:
@@ -123,6 +126,12 @@ class NoticeStore(Database):
         with self._write() as connection:
             waiting = (n.c.notification == notification) & (n.c.done_at == 0) & (n.c.due_at > now)
             connection.execute(update(n).where(waiting).values(due_at=now))
+
+
+def _unsent(connection: SqlConnection, notice: Notice, why: str, error: str = "") -> dict[str, bytes]:
+    """Return the column that says why ``notice`` was not sent; none if the Notification was removed meanwhile."""
+    payload = connection.execute(select(n.c.payload).where(n.c.seq == notice.seq)).scalar()
+    return {"payload": encode(replace(decode(Notice, payload), unsent=why, error=error))} if payload is not None else {}
 
 
 def _note_failure(connection: SqlConnection, notice: Notice, failed: SinkRecord) -> None:

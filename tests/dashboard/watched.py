@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,11 @@ from typing import Any
 
 import httpx
 
+from reconciler.model.reviews import ReviewState
+from reconciler.sandbox.server import SandboxServer, simulator
+from reconciler.sandbox.slack.app import CHANNEL, TOKEN
+from reconciler.state.reviews import NEVER, StoredReview
+from reconciler.state.store import Store
 from tests.cli.staged import declare, payload, started, waiting
 from tests.engine.world import World
 
@@ -35,6 +41,7 @@ class Watched(World):
         )
         known = f"tokens: [{rows}]" if tokens else ""
         self.configure(server=f'{{listen: "127.0.0.1:{port}", publicUrl: "{self.url}{path}", {known}}}')
+        self.extra_env["RECONCILER_SECRET_BOT"] = TOKEN
         self.repos("one", "two")
         self.source("one")
         self.source("two")
@@ -52,6 +59,38 @@ class Watched(World):
         self.item = waiting(self)
         done = self.cli("suspend", "EventSource/two", "--reason", HOSTILE)
         assert done.returncode == 0, done.stderr
+        self.notify()
+        self.review(
+            7, title=HOSTILE, author="<i>mallory</i>", outcome="2 changes wait for an approval", conclusion="action_required"
+        )
+
+    def notify(self) -> None:
+        """Let an incident begin: one Notification reports it to Slack, and one to a port that nobody listens on."""
+        slack = self._stack.enter_context(SandboxServer(simulator("slack")))
+        self.write(
+            "absent.yaml",
+            "kind: Secret\nmetadata: {name: absent}\nspec: {provider: env, data: {key: {env: RECONCILER_SECRET_NO}}}",
+        )
+        bot = "kind: Secret\nmetadata: {name: bot}\nspec: {provider: env, data: {token: {env: RECONCILER_SECRET_BOT}}}"
+        sinks = {
+            "team": f"slack: {{token: {{valueFrom: {{secret: {{name: bot, key: token}}}}}}, channel: {CHANNEL}, url: '{slack.url}/api'}}",
+            "pager": "webhook: {url: 'http://127.0.0.1:9/hook'}",
+        }
+        rows = [f"kind: Notification\nmetadata: {{name: {name}}}\nspec: {{sink: {{{sink}}}}}" for name, sink in sinks.items()]
+        self.write("notifications.yaml", "\n---\n".join([bot, *rows]))
+        self.wait(lambda: (self.condition("Notification", "pager", "Delivering") or {}).get("status") == "False", "a failure", 60)
+
+    def review(self, number: int, *, head: str = "a1b2c3d4" * 5, **more: Any) -> None:
+        """Store the review of a pull request, as the daemon does when it is complete."""
+        store = Store.open(f"sqlite:///{self.folder / 'state' / 'state.db'}", state_dir=self.folder / "state", create=False)
+        try:
+            key = f"github/acme/one#{number}"
+            state = ReviewState(
+                "acme/one", number, head, "main", done_head=head, updated_at=time.time(), url=f"{self.url}/pull/{number}", **more
+            )
+            assert store.save_review(store.review(key) or StoredReview(key, 0, NEVER, state), state, NEVER)
+        finally:
+            store.close()
 
     @contextmanager
     def browser_of(self, role: str = "") -> Iterator[httpx.Client]:

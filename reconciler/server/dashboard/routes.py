@@ -109,6 +109,8 @@ class Dashboard:
             ("/events", views.events),
             ("/events/{id:path}", views.event),
             ("/credentials", views.credentials),
+            ("/notifications", views.notifications),
+            ("/reviews", views.reviews),
             ("/audit", views.audit),
         )
         others: tuple[tuple[str, Endpoint, str], ...] = (
