@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import socket
 import time
@@ -33,14 +34,14 @@ class Watched(World):
     def begin(self, *, tokens: bool = True, path: str = "") -> None:
         """Declare stages, start the daemon, wait until it is ready."""
         with socket.create_server(("127.0.0.1", 0)) as sock:
-            port = sock.getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
+            self.port = sock.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
         rows = ", ".join(
             f'{{name: the-{role}, sha256: "{hashlib.sha256(token.encode()).hexdigest()}", role: {role}}}'
             for role, token in PEOPLE.items()
         )
         known = f"tokens: [{rows}]" if tokens else ""
-        self.configure(server=f'{{listen: "127.0.0.1:{port}", publicUrl: "{self.url}{path}", {known}}}')
+        self.configure(server=f'{{listen: "127.0.0.1:{self.port}", publicUrl: "{self.url}{path}", {known}}}')
         self.extra_env["RECONCILER_SECRET_BOT"] = TOKEN
         self.repos("one", "two")
         self.source("one")
@@ -79,6 +80,18 @@ class Watched(World):
         rows = [f"kind: Notification\nmetadata: {{name: {name}}}\nspec: {{sink: {{{sink}}}}}" for name, sink in sinks.items()]
         self.write("notifications.yaml", "\n---\n".join([bot, *rows]))
         self.wait(lambda: (self.condition("Notification", "pager", "Delivering") or {}).get("status") == "False", "a failure", 60)
+
+    def block(self, name: str) -> None:
+        """Let a delete wait for an approval: that of a source that may not be destroyed."""
+        self.servers["github"].admin.put_state({"repos": {f"acme/{name}": {}}})
+        self.source(name, more="  lifecycle: {preventDestroy: true}\n")
+        self.wait(lambda: (self.condition("EventSource", name) or {}).get("status") == "True", "the source", 60)
+        self.remove(name)
+        self.wait(lambda: any(plan["blocked"] for plan in self.status()["plans"]), "a blocked delete", 60)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the newest rows of the audit log, newest first."""
+        return json.loads(self.cli("history", "-o", "json", "--limit", "200").stdout)["rows"]
 
     def review(self, number: int, *, head: str = "a1b2c3d4" * 5, **more: Any) -> None:
         """Store the review of a pull request, as the daemon does when it is complete."""
