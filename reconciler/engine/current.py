@@ -31,6 +31,8 @@ class Current:
         self.view = View()
         self.source = SourceState()
         self._active = ActiveRevision()
+        self.former: Mapping[ResourceId, Resource] = self._active.resources
+        """The manifests before the newest revision; empty until this process has seen two."""
         self.remote = remote_secrets(context, lambda: self._active, self.clients, self._store)
         """Values of Secrets from servers and encrypted files; they outlive a revision."""
         self._secrets = self._resolver({})
@@ -46,6 +48,8 @@ class Current:
 
     def activate(self, revision: ActiveRevision) -> None:
         """Put ``revision`` in force, with the values of its Secrets."""
+        if revision.revision != self._active.revision:
+            self.former = self._active.resources
         self._active = revision
         self._secrets = self._resolver(revision.resources)
         self.remote.keep(resource for resource in revision.resources if resource.kind == Kind.SECRET.value)

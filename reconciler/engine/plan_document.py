@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from reconciler.manifests.schedules import HORIZON_S, slots
 from reconciler.model.codec import encode
 from reconciler.model.errors import Problem
 from reconciler.model.plan import PlanSet
+from reconciler.model.resources import Resource, ResourceId
 from reconciler.model.values import JsonObject
 from reconciler.planning import render
+from reconciler.planning.behaviour import Fact, Surroundings
 
 MOST_SCHEDULES = 500
 """Different schedules of one plan whose next runs are computed: a schedule that hardly ever fires takes milliseconds."""
@@ -20,6 +22,11 @@ def plan_document(
 ) -> render.PlanDocument:
     """Return the document of ``planset`` at ``now`` (epoch seconds)."""
     return render.document(planset, problems, approvable=approvable, clock=render.PlanClock(now, _NextRuns()))
+
+
+def behaviour_of(identity: ResourceId, resources: Mapping[ResourceId, Resource], *, now: float) -> tuple[Fact, ...]:
+    """Return what a resource of this revision does: what runs, when, and on whose behalf."""
+    return render.behaviour(identity, Surroundings.of(resources, now, _NextRuns()))
 
 
 class _NextRuns:

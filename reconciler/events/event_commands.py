@@ -160,6 +160,7 @@ class EventCommands:
         """Look for missed deliveries now."""
         only = self._lookup.resource(request.source, Kind.EVENT_SOURCE) if request.source else None
         now = await self._context.store.now()
+        await self._context.store.append_audit([self._lookup.audit("redeliver", who, only, since=request.since or "")])
         results = await self._recovery.run(only, since=now - request.since if request.since else None)
         self._wake()
         rows = [

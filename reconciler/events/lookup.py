@@ -102,13 +102,13 @@ class Lookup:
             raise UsageError(f"{text} is no {kind.value}")
         return identity
 
-    def audit(self, verb: str, who: str, identity: ResourceId, **detail: object) -> AuditEntry:
-        """Return the audit entry of a command."""
+    def audit(self, verb: str, who: str, identity: ResourceId | None, **detail: object) -> AuditEntry:
+        """Return the audit entry of a command; None: it is about all resources."""
         return AuditEntry(
             at=self._context.clock(),
             actor=who,
             verb=verb,
-            resource=identity.path,
+            resource=identity.path if identity is not None else "",
             revision=self._current.active.revision,
             detail=detail,
         )

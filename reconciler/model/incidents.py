@@ -64,7 +64,7 @@ class NoticePhase(enum.StrEnum):
 class Signal:
     """One condition of one resource that an incident may consist of.
 
-    SignalSet with the same ``key`` have one cause and are one incident. ``topics``: what it counts as; a Notification uses the first
+    Signals with the same ``key`` have one cause and are one incident. ``topics``: what it counts as; a Notification uses the first
     that its ``spec.on`` names.
     """
 
@@ -165,8 +165,10 @@ class Notice:
     """When it was sent without a known outcome; 0 if it was not."""
     refresh: bool = False
     """The incident was reported, and is reported again before the sink forgets it."""
-    abandoned: bool = False
-    """It was not sent, and is not tried any more unless the sink changes."""
+    error: str = ""
+    """Of the newest attempt, if it failed."""
+    unsent: str = ""
+    """Why it is done without being sent: ``skipped``, or ``abandoned`` (it is tried again only if the sink changes)."""
     sent_with: SinkUse | None = None
     """Where its incident was reported so far; None if nowhere yet."""
 

@@ -83,6 +83,7 @@ class AsyncStore:
     drop_reviews = _on_thread(Store.drop_reviews)
     due_reviews = _on_thread(Store.due_reviews)
     open_reviews = _on_thread(Store.open_reviews)
+    newest_reviews = _on_thread(Store.newest_reviews)
     review = _on_thread(Store.review)
     review_of_check = _on_thread(Store.review_of_check)
     save_review = _on_thread(Store.save_review)
@@ -221,6 +222,11 @@ class AsyncStore:
     note_attempt = _on_thread(Store.note_attempt)
     put_off_notice = _on_thread(Store.put_off_notice)
     skip_notice = _on_thread(Store.skip_notice)
+
+    # `reconciler.state.notice_log`
+    done_messages = _on_thread(Store.done_messages)
+    open_incidents = _on_thread(Store.open_incidents)
+    waiting_messages = _on_thread(Store.waiting_messages)
 
     # `reconciler.state.audit`
     append_audit = _on_thread(Store.append_audit)

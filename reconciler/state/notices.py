@@ -128,7 +128,8 @@ class NoticeStore(Database):
     def skip_notice(self, notice: Notice, now: float) -> None:
         """Record that the sink has no message for this phase."""
         with self._write() as connection:
-            connection.execute(update(n).where(n.c.seq == notice.seq).values(done_at=now))
+            payload = _unsent(connection, notice, "skipped")
+            connection.execute(update(n).where(n.c.seq == notice.seq).values(done_at=now, **payload))
 
     def put_off_notice(self, notice: Notice, due_at: float, failed: SinkRecord, *, unknown: bool) -> None:
         """Retry ``notice`` at ``due_at``. ``failed``: why; ``unknown``: whether it may have been sent."""
@@ -141,6 +142,7 @@ class NoticeStore(Database):
                 stored,
                 failures=stored.failures + 1,
                 failed_at=stored.failed_at or failed.failed_at,
+                error=failed.error,
                 # A refusal now says nothing about an earlier attempt whose outcome is unknown.
                 attempted_at=stored.attempted_at if unknown else notice.attempted_at,
             )
@@ -153,8 +155,8 @@ class NoticeStore(Database):
     def abandon_notice(self, notice: Notice, now: float, failed: SinkRecord) -> None:
         """Record that ``notice`` is not sent any more."""
         with self._write() as connection:
-            payload = encode(replace(notice, abandoned=True, sent_with=None))
-            connection.execute(update(n).where(n.c.seq == notice.seq).values(done_at=now, refresh_at=0.0, payload=payload))
+            payload = _unsent(connection, notice, "abandoned", failed.error)
+            connection.execute(update(n).where(n.c.seq == notice.seq).values(done_at=now, refresh_at=0.0, **payload))
             _note_failure(connection, notice, replace(failed, abandoned=1))
 
     def hasten_notices(self, notification: str, now: float) -> None:
@@ -171,8 +173,8 @@ class NoticeStore(Database):
             lasts = (i.c.ended_at == 0) & (i.c.notification == notification)
             query = select(n.c.seq, n.c.payload).join(i, i.c.id == n.c.incident).where(lasts, n.c.done_at > 0)
             for seq, payload in connection.execute(query.where(n.c.phase == NoticePhase.START.value)).all():
-                if (notice := decode(Notice, payload)).abandoned:
-                    again = encode(replace(notice, abandoned=False, failures=0, failed_at=0.0))
+                if (notice := decode(Notice, payload)).unsent == "abandoned":
+                    again = encode(replace(notice, unsent="", error="", failures=0, failed_at=0.0))
                     connection.execute(update(n).where(n.c.seq == seq).values(done_at=0.0, due_at=now, payload=again))
 
 
@@ -180,6 +182,12 @@ def _note_use(connection: SqlConnection, notice: Notice, use: SinkUse) -> None:
     incident = notice.incident
     row = {"notification": incident.notification, "incident": incident.id, "payload": encode(use)}
     upsert(connection, t, [row])
+
+
+def _unsent(connection: SqlConnection, notice: Notice, why: str, error: str = "") -> dict[str, bytes]:
+    """Return the column that says why ``notice`` was not sent; none if the Notification was removed meanwhile."""
+    payload = connection.execute(select(n.c.payload).where(n.c.seq == notice.seq)).scalar()
+    return {"payload": encode(replace(decode(Notice, payload), unsent=why, error=error))} if payload is not None else {}
 
 
 def _note_failure(connection: SqlConnection, notice: Notice, failed: SinkRecord) -> None:

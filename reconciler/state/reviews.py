@@ -15,6 +15,8 @@ from reconciler.state.audit import append_entries
 from reconciler.state.database import Database, locked
 
 r = tables.review
+MOST_OPEN = 500
+"""Open reviews that are read to find the newest."""
 NEVER = 1e18
 """Due time of a review that has nothing to do (seconds since the epoch)."""
 
@@ -43,6 +45,13 @@ class ReviewStore(Database):
         query = select(r.c.key).where(r.c.is_open.is_(True), r.c.key.startswith(prefix, autoescape=True)).order_by(r.c.key)
         with self._read() as connection:
             return list(connection.scalars(query.limit(limit)))
+
+    def newest_reviews(self, limit: int) -> list[StoredReview]:
+        """Return the reviews of open pull requests and merge groups, the newest change of the request first."""
+        with self._read() as connection:
+            rows = connection.execute(select(r).where(r.c.is_open.is_(True)).order_by(r.c.key).limit(MOST_OPEN))
+            stored = [_stored(row.key, row.version, row.due_at, row.payload) for row in rows]
+        return sorted(stored, key=lambda review: (-review.state.updated_at, review.key))[:limit]
 
     def review_of_check(self, prefix: str, check_id: str) -> str | None:
         """Return the key of the review whose newest check has this id; None if there is none."""

@@ -30,6 +30,7 @@ from reconciler.state.joins import JoinStore
 from reconciler.state.journal import JournalStore
 from reconciler.state.leases import LeaseStore
 from reconciler.state.migrate import HEAD, current_revision, known_revisions, upgrade
+from reconciler.state.notice_log import NoticeLogStore
 from reconciler.state.notices import NoticeStore
 from reconciler.state.objects import ObjectStore
 from reconciler.state.observations import ObservationStore
@@ -66,6 +67,7 @@ class Store(
     CredentialStore,
     IncidentStore,
     NoticeStore,
+    NoticeLogStore,
     ReviewStore,
 ):
     """The state of one installation. It is synchronous; on SQLite one thread at a time uses it (`reconciler.state.async_store.AsyncStore`)."""

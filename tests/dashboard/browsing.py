@@ -36,14 +36,15 @@ def chromium() -> Iterator[Browser]:
 @contextmanager
 def visiting(browser: Browser, watched: Watched, role: str = "", **options: Any) -> Iterator[Page]:
     """Open a page of a person with ``role``. Errors of the page, and requests to another host, fail the test."""
-    context: BrowserContext = browser.new_context(base_url=watched.url, **options)
+    root = options.setdefault("base_url", watched.url)
+    context: BrowserContext = browser.new_context(**options)
     context.set_default_timeout(15_000)
     faults: list[str] = []
     try:
         page = context.new_page()
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("console", lambda said: faults.append(said.text) if "Content Security Policy" in said.text else None)
-        page.on("request", lambda asked: None if asked.url.startswith(watched.url) else faults.append(asked.url))
+        page.on("request", lambda asked: None if asked.url.startswith(root) else faults.append(asked.url))
         if role:
             page.goto("/login")
             page.get_by_label("Token").fill(PEOPLE[role])

@@ -37,3 +37,27 @@ class Scene(Watched):
             self.remove(name)
         self.wait(lambda: any(plan["blocked"] for plan in self.status()["plans"]), "a blocked set", 60)
         self.wait(lambda: self.condition("EventSource", "ledger", "Drifted"), "the drift", 60)
+        self.notify()
+        self.review(
+            218,
+            title="Deploy payments from main only",
+            author="ada",
+            outcome="Plan: 1 to update; manifests: 1 changed.",
+            conclusion="success",
+        )
+        self.review(
+            221,
+            title="Retire the legacy mail source",
+            author="otto",
+            outcome="Plan: 1 blocked; manifests: 1 removed.",
+            conclusion="action_required",
+            digest="sha256:" + "5f" * 32,
+        )
+        self.review(
+            224,
+            title="Try a faster runner",
+            author="vera",
+            fork=True,
+            conclusion="failure",
+            outcome="web.yaml:9: no such workflow",
+        )

@@ -107,8 +107,7 @@ def test_an_approval_is_bound_to_what_was_seen_and_stored_with_the_person(watche
 
 
 def _audited(watched: Watched, verb: str, text: str) -> dict[str, str]:
-    rows = json.loads(watched.cli("history", "-o", "json", "--limit", "200").stdout)["rows"]
-    return next(row for row in rows if row["verb"] == verb and text in json.dumps(row))
+    return next(row for row in watched.rows() if row["verb"] == verb and text in json.dumps(row))
 
 
 def test_suspend_resume_reconcile_replay_rerun_and_cancel_work_and_are_audited(watched: Watched) -> None:

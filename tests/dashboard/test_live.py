@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 from reconciler.model.errors import StateError
-from reconciler.server.dashboard.live import MAX_CLIENTS, Broadcaster, TooManyClients
+from reconciler.server.dashboard.live import MAX_CLIENTS, MAX_SHARED, SPACING_S, Broadcaster, SharedPages, TooManyClients
 from tests.cli.staged import payload
-from tests.dashboard.watched import Watched
+from tests.dashboard.watched import Watched, form_of
 
 CLIENTS = 200
 
@@ -130,3 +130,60 @@ def test_a_stream_needs_a_login(watched: Watched) -> None:
     with watched.browser_of() as client:
         assert client.get("/live").status_code == 401
         assert client.get("/executions/x/log/stream").status_code in {303, 401}
+
+
+def test_a_page_after_a_change_is_rendered_once_and_everybody_gets_their_own_form(watched: Watched) -> None:
+    place = "/resources/EventSource/default/one"
+    with (
+        watched.browser_of("operator") as first,
+        watched.browser_of("operator") as second,
+        watched.browser_of("viewer") as viewer,
+    ):
+        with first.stream("GET", "/live") as stream:  # changes are counted while somebody looks
+            lines = stream.iter_lines()
+            watched.cli("trigger", "hand", "--payload", payload("nothing"))
+            number = next(line for line in lines if line.startswith("data:"))[5:].strip()
+        change = {"reconciler-change": number}
+        pages = [client.get(place, headers=change).text for client in (first, second, viewer)]
+        tokens = [form_of(client.get("/").text) for client in (first, second, viewer)]
+    for page, own, others in zip(pages, tokens, ((1, 2), (0, 2), (0, 1)), strict=True):
+        assert own in page
+        assert not any(tokens[other] in page for other in others)
+    assert pages[0].replace(tokens[0], "") == pages[1].replace(tokens[1], "")
+    assert "Reconcile now</button>" in pages[0]
+    assert "Reconcile now</button>" not in pages[2]
+
+
+async def test_a_shared_page_is_rendered_once_for_a_change_and_its_errors_are_not_kept() -> None:
+    shared, rendered = SharedPages(), []
+
+    async def render() -> str:
+        await asyncio.sleep(0)
+        rendered.append(len(rendered))
+        if len(rendered) == 1:
+            raise StateError("locked")
+        return f"page {len(rendered)}"
+
+    with pytest.raises(StateError):
+        await shared.page(1, "/", render)
+    assert await asyncio.gather(*(shared.page(1, "/", render) for _ in range(5))) == ["page 2"] * 5
+    assert await shared.page(1, "/other", render) == "page 3"
+    assert await shared.page(2, "/", render) == "page 4"
+    for number in range(MAX_SHARED + 5):
+        await shared.page(2, number, render)
+    assert await shared.page(2, "one more", render) != await shared.page(2, "one more", render)  # the memory is bounded
+
+
+async def test_many_clients_are_told_of_lasting_changes_less_often() -> None:
+    world = _World()
+    caster = Broadcaster(world.look, look_s=0.01)
+    streams = [caster.stream() for _ in range(20)]
+    for stream in streams:
+        await anext(stream)
+    await asyncio.sleep(0.05)
+    began = time.monotonic()
+    for state in range(1, 4):
+        world.state = state
+        assert b"change" in await asyncio.wait_for(anext(streams[0]), 5)
+    assert time.monotonic() - began >= 2 * 20 * SPACING_S * 0.9
+    await caster.close()

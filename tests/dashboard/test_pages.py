@@ -27,6 +27,9 @@ PLACES = (
     "/executions",
     "/events",
     "/credentials",
+    "/notifications",
+    "/reviews",
+    "/resources/Notification/default/pager",
     "/audit",
 )
 _ADDRESS = re.compile(r"""(?:src|href|action)="([^"]*)\"""")

@@ -2,7 +2,9 @@
 
 import pytest
 
+from reconciler.model.incidents import NoticePhase
 from reconciler.server.dashboard.login import local_path
+from reconciler.server.dashboard.notices import PHASES
 from reconciler.server.dashboard.words import age, block, event_place, identity, name_of, place_of, safe_url, short, shown, took
 
 
@@ -82,3 +84,7 @@ def test_invisible_characters_are_shown_and_long_texts_are_cut() -> None:
     assert block("a\nb\x1b") == "a\nb\\x1b"
     assert shown({"a": [1, None]}) == '{"a": [1, null]}'
     assert len(shown("x" * 100_000)) < 20_100
+
+
+def test_every_phase_of_a_message_has_words() -> None:
+    assert set(PHASES) == set(NoticePhase)

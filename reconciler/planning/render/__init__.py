@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from reconciler.model.plan import ChangeClass, PlanSet
 from reconciler.planning.render.annotations import problem_commands, workflow_commands
-from reconciler.planning.render.document import PlanClock, PlanDocument, document
+from reconciler.planning.render.document import PlanClock, PlanDocument, behaviour, document
 from reconciler.planning.render.json_document import json_document, json_text
 from reconciler.planning.render.markdown import markdown
 from reconciler.planning.render.sarif import problems_as_sarif, sarif
@@ -16,6 +16,7 @@ from reconciler.planning.render.text import text
 __all__ = [
     "PlanClock",
     "PlanDocument",
+    "behaviour",
     "document",
     "exit_code",
     "json_document",

@@ -158,7 +158,7 @@ def _section(plan: Plan, manifests: Manifests, approvable: bool) -> PlanSection:
         integration=shown(str(plan.integration)),
         identity=said(identity_text(declared)) if declared is not None else "",
         groups=tuple(
-            PlanGroup(CLASS_TITLES[cls], tuple(change_entry(change, manifests) for change in changes))
+            PlanGroup(CLASS_TITLES[cls], tuple(_change(change, manifests) for change in changes))
             for cls, changes in by_class(plan.changes)
         ),
         notes=tuple(said(note) for note in plan.notes),
@@ -168,7 +168,7 @@ def _section(plan: Plan, manifests: Manifests, approvable: bool) -> PlanSection:
     )
 
 
-def change_entry(change: Change, manifests: Manifests) -> PlanEntry:
+def _change(change: Change, manifests: Manifests) -> PlanEntry:
     """Return the entry of one change; ``manifests`` explain it and give its place."""
     location = change.location if change.location.file else _place_of(change.resource, manifests)
     return PlanEntry(
@@ -221,7 +221,7 @@ def _field(field: FieldChange, reference: str = "") -> Detail:
 
 
 def _manifest(change: ResourceChange, old: Surroundings, new: Surroundings) -> PlanEntry:
-    before, after = _facts(change.resource, old), _facts(change.resource, new)
+    before, after = behaviour(change.resource, old), behaviour(change.resource, new)
     return PlanEntry(
         action=change.action,
         title=shown(str(change.resource)),
@@ -241,7 +241,8 @@ def _consequence(change: ResourceChange, former: Resource | None) -> Iterator[st
         yield "a name in it refers to another resource now"
 
 
-def _facts(identity: ResourceId, around: Surroundings) -> tuple[Fact, ...]:
+def behaviour(identity: ResourceId, around: Surroundings) -> tuple[Fact, ...]:
+    """Return what a resource does, as text to show; nothing for one that is not declared."""
     resource = around.resources.get(identity)
     facts = facts_of(resource, around) if resource is not None else ()
     return tuple(Fact(fact.name, said(fact.text)) for fact in facts)

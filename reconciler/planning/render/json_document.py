@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 
 from reconciler.model.errors import Problem
-from reconciler.model.plan import Change, FieldChange, Loss, Manifests, ResourceChange
+from reconciler.model.plan import Change, FieldChange, Loss, ResourceChange
 from reconciler.model.printable import plain_json
 from reconciler.model.values import JsonValue
 from reconciler.planning.behaviour import Fact
-from reconciler.planning.render.document import PlanDocument, PlanEntry, PlanSection, change_entry
+from reconciler.planning.render.document import PlanDocument, PlanEntry, PlanSection
 from reconciler.planning.render.values import VALUE_LIMIT, without_tokens
 from reconciler.planning.render.words import SECRET
 
@@ -62,11 +62,6 @@ def change_summary(change: Change) -> dict[str, JsonValue]:
         "reason": change.reason,
         "message": change.message,
     }
-
-
-def change_document(change: Change) -> JsonValue:
-    """Return one change as JSON values, explained without the manifests around it."""
-    return _change(change, change_entry(change, Manifests()))
 
 
 def _section(section: PlanSection, approvable: bool) -> JsonValue:

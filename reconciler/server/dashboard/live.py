@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
@@ -13,9 +14,12 @@ from reconciler.model.errors import ReconcilerError
 MAX_CLIENTS = 250
 """Each holds a connection, of which the listener keeps 384: the rest stays for webhooks and pages."""
 LOOK_S = 0.5
+SPACING_S = 0.01
+"""Pause after a change for each client: every one of them loads its page again, and changes may go on for hours."""
 QUIET_S = 20.0
 """A comment is sent this often, since proxies close idle streams."""
 RETRY_MS = 2_000
+MAX_SHARED = 100
 Fingerprint = Callable[[], Awaitable[object]]
 
 
@@ -37,6 +41,11 @@ class Broadcaster:
         self._last: Any = None
         self._closed = False
         self._log = get_logger("dashboard")
+
+    @property
+    def number(self) -> int:
+        """The number of the newest change."""
+        return self._number
 
     @property
     def clients(self) -> int:
@@ -95,8 +104,10 @@ class Broadcaster:
         """Compare the fingerprint until there is no client left. A state that cannot be read now is read again later."""
         with contextlib.suppress(ReconcilerError):
             self._last = await self._fingerprint()
+        pause_s = self._look_s
         while True:
-            await asyncio.sleep(self._look_s)
+            await asyncio.sleep(pause_s)
+            pause_s = self._look_s
             try:
                 seen = await self._fingerprint()
             except ReconcilerError as error:
@@ -107,3 +118,31 @@ class Broadcaster:
                 self._number += 1
                 for changed in self._clients:
                     changed.set()
+                pause_s = max(self._look_s, len(self._clients) * SPACING_S)
+
+
+class SharedPages:
+    """Pages that many browsers load after one change. Each is rendered once for everybody who sees the same."""
+
+    def __init__(self) -> None:
+        self._number = 0
+        self._pages: dict[object, asyncio.Future[str]] = {}
+        self.token = secrets.token_hex(32)
+        """Stands in a shared page for the form token of the person; nobody can guess it, so foreign text does not contain it."""
+
+    async def page(self, number: int, key: object, render: Callable[[], Awaitable[str]]) -> str:
+        """Return the page ``key`` as it was rendered first since the change ``number``. Raises what ``render`` raises."""
+        if number != self._number:
+            self._number = number
+            self._pages = {}
+        known = self._pages.get(key)
+        if known is not None:
+            return await asyncio.shield(known)
+        if len(self._pages) >= MAX_SHARED:
+            return await render()
+        page = self._pages[key] = asyncio.ensure_future(render())
+        try:
+            return await asyncio.shield(page)
+        except ReconcilerError:
+            self._pages.pop(key, None)
+            raise

@@ -21,9 +21,11 @@ NAVIGATION = (
     ("/resources", "Resources"),
     ("/graph", "Graph"),
     ("/plan", "Plan"),
+    ("/reviews", "Reviews"),
     ("/executions", "Executions"),
     ("/events", "Events"),
     ("/credentials", "Credentials"),
+    ("/notifications", "Notifications"),
     ("/audit", "Audit"),
 )
 

@@ -28,7 +28,7 @@ from reconciler.server.api.requests import headers_of, read_body, status_of
 from reconciler.server.api.streams import LogStreams
 from reconciler.server.dashboard import responses
 from reconciler.server.dashboard.actions import ACTIONS
-from reconciler.server.dashboard.live import Broadcaster, TooManyClients
+from reconciler.server.dashboard.live import Broadcaster, SharedPages, TooManyClients
 from reconciler.server.dashboard.login import Login, local_path
 from reconciler.server.dashboard.provider import CALLBACK, IdentityProvider, LoginRefused
 from reconciler.server.dashboard.reader import Reader
@@ -41,6 +41,9 @@ from reconciler.server.dashboard.visitors import ForeignForm, LoginRequired, Onl
 
 MAX_FORM = 32 << 10
 MAX_FIELDS = 20
+MAX_SHARED_QUERY = 200
+CHANGE = "reconciler-change"
+"""Header of a request that `static/live.js` makes: the number of the change because of which it loads its page again."""
 Endpoint = Callable[[Request], Awaitable[Response]]
 View = Callable[[Mapping[str, str], Mapping[str, str]], Awaitable[PageContent]]
 _STATUS: tuple[tuple[type[ReconcilerError], int], ...] = (
@@ -90,6 +93,7 @@ class Dashboard:
         self._reviews = ReviewViews(parts.backend, parts.redactor)
         self._logs = LogStreams(parts.backend, parts.redactor)
         self._live = Broadcaster(self._fingerprint)
+        self._shared = SharedPages()
         self._log = get_logger("dashboard")
 
     async def close(self) -> None:
@@ -111,6 +115,8 @@ class Dashboard:
             ("/events", views.events),
             ("/events/{id:path}", views.event),
             ("/credentials", views.credentials),
+            ("/notifications", views.notifications),
+            ("/reviews", views.reviews),
             ("/audit", views.audit),
             ("/reviews/{name}", self._reviews.review),
         )
@@ -138,16 +144,37 @@ class Dashboard:
     def _page_of(self, view: View) -> Endpoint:
         async def endpoint(request: Request) -> Response:
             visitor = self._visitors.visitor(request)
-            content = await view(request.path_params, request.query_params)
-            return self._page(request, visitor, content)
+            if request.headers.get(CHANGE) == str(self._live.number) and len(request.url.query) < MAX_SHARED_QUERY:
+                return await self._shared_page(request, visitor, view)
+            return self._page(request, visitor, await view(request.path_params, request.query_params))
 
         return endpoint
+
+    async def _shared_page(self, request: Request, visitor: Visitor, view: View) -> Response:
+        """Return a page to a browser that replaces its content because of the newest change."""
+
+        async def render() -> str:
+            content = await view(request.path_params, request.query_params)
+            return self._text(request, Visitor("", visitor.role, visitor.session), content, form_token=self._shared.token)
+
+        key = (request.url.path, request.url.query, visitor.role, visitor.session is None)
+        text = await self._shared.page(self._live.number, key, render)
+        return responses.page(request, text.replace(self._shared.token, self._form_token(visitor)))
 
     async def _nothing(self, request: Request) -> Response:
         self._visitors.visitor(request)
         raise NoPage(f"there is no page {request.url.path[:200]}", hint="Begin at the overview.")
 
     def _page(self, request: Request, visitor: Visitor | None, content: PageContent, status: int = 200) -> Response:
+        text = self._text(request, visitor, content, status, form_token=self._form_token(visitor))
+        return responses.page(request, text, status)
+
+    def _form_token(self, visitor: Visitor | None) -> str:
+        return self._sealer.form_token(visitor.session) if visitor and visitor.session else ""
+
+    def _text(
+        self, request: Request, visitor: Visitor | None, content: PageContent, status: int = 200, *, form_token: str
+    ) -> str:
         place = request.url.path.removeprefix(self._base) or "/"
         done = ACTIONS.get(request.query_params.get("done", ""))
         values = {
@@ -157,12 +184,12 @@ class Dashboard:
             "visitor": visitor,
             "place": place,
             "back": place + (f"?{query}" if (query := _without_done(request)) else ""),
-            "form_token": self._sealer.form_token(visitor.session) if visitor and visitor.session else "",
+            "form_token": form_token if visitor and visitor.session else "",
             "offers": offers(visitor) if visitor else {},
             "has_login": self._visitors.has_login,
             "done": done.done if done is not None and status == 200 else "",
         }
-        return responses.page(request, self._renderer.render(content.template, values), status)
+        return self._renderer.render(content.template, values)
 
     def _guarded(self, endpoint: Endpoint) -> Endpoint:
         """Return ``endpoint`` with its errors as pages."""

@@ -53,11 +53,13 @@ class Views:
 
     async def overview(self, path: Query, query: Query) -> PageContent:
         """Show what is wrong, what waits for people, and what happened last."""
-        document, queue, runs, events = await asyncio.gather(
+        document, incidents, reviews, queue, runs, events = await asyncio.gather(
             self._reader.status(),
+            self._reader.incidents(),
+            self._reader.reviews(),
             self._reader.ask("executions", state="queued", limit=QUEUE_ROWS),
             self._reader.ask("executions", limit=RECENT_ROWS),
-            self._reader.ask("events", limit=RECENT_ROWS),
+            self._reader.ask("events", limit=PAGE_ROWS),
         )
         broken = [row for row in by_rank(document.resources) if state_of(row).tone in _ATTENTION]
         values = {
@@ -69,7 +71,9 @@ class Views:
             "waiting": [item for item in queue["queued"] if item["reason"] == "approval"][:BROKEN_ROWS],
             "credentials": [row for row in document.credentials if _needs_attention(row, document)],
             "executions": runs["executions"][:RECENT_ROWS],
-            "events": events["events"],
+            "events": [event for event in events["events"] if event["source"].startswith(f"{Kind.EVENT_SOURCE}/")][:RECENT_ROWS],
+            "incidents": len({incident.key for incident in incidents if incident.open}),
+            "reviews": reviews,
         }
         return PageContent("overview.html", _headline(document, len(broken)), values)
 
@@ -94,16 +98,23 @@ class Views:
     async def resource(self, path: Query, query: Query) -> PageContent:
         """Show one resource: why it is as it is, what is planned, what it owns, what was done."""
         identity = ResourceId(path["kind"], path["canvas"], path["name"])
-        document, journal, audit = await asyncio.gather(
-            self._reader.status(), self._reader.journal(identity), self._reader.audit(limit=20, resource=identity.path)
+        document, journal, audit, incidents = await asyncio.gather(
+            self._reader.status(),
+            self._reader.journal(identity),
+            self._reader.audit(limit=20, resource=identity.path),
+            self._reader.incidents_of(identity),
         )
         row = next((row for row in document.resources if (row.kind, row.canvas, row.name) == _parts(identity)), None)
         if row is None and not journal and not audit:
             raise NoPage(f"there is no resource {identity}", hint="It was renamed or deleted, or it never was declared.")
+        planned, total = self._reader.planned(identity)
         values = {
             "identity": identity,
             "row": row,
-            "changes": self._reader.changes_of(identity),
+            "planned": planned,
+            "planned_total": total,
+            "facts": self._reader.behaviour(identity),
+            "incidents": incidents,
             "journal": journal,
             "audit": audit,
             **await self._traffic(identity),
@@ -135,9 +146,7 @@ class Views:
 
     async def plan(self, path: Query, query: Query) -> PageContent:
         """Show what would be changed, and what waits for an approval of its digest."""
-        plans = sorted(self._reader.plans(), key=lambda plan: (not plan["blocked"], plan["integration"]))
-        document = await self._reader.status()
-        return PageContent("plan.html", "Plan", {"plans": plans, "source": document.source})
+        return PageContent("plan.html", "Plan", {"plan": self._reader.plan(_number(query.get("page", "")))})
 
     async def executions(self, path: Query, query: Query) -> PageContent:
         """List what waits and why, what runs, and what ended."""
@@ -192,6 +201,17 @@ class Views:
         rows = sorted(document.credentials, key=lambda row: (row.valid is True, row.valid is None, row.name))
         ends = sorted((row.expires_at, row) for row in rows if _end(row) is not None)
         return PageContent("credentials.html", "Credentials", {"rows": rows, "calendar": [row for _, row in ends]})
+
+    async def notifications(self, path: Query, query: Query) -> PageContent:
+        """Show what is reported, where to, and which messages wait or fail."""
+        before = _number(query.get("before", ""))
+        values = await self._reader.notifications(before=before, limit=PAGE_ROWS)
+        return PageContent("notifications.html", "Notifications", {**values, "before": before})
+
+    async def reviews(self, path: Query, query: Query) -> PageContent:
+        """List the reviews of open pull requests."""
+        rows = await self._reader.reviews()
+        return PageContent("reviews.html", "Reviews", {"rows": rows, "is_on": self._reader.has_reviews})
 
     async def audit(self, path: Query, query: Query) -> PageContent:
         """Show who or what changed something, newest first."""

@@ -68,8 +68,11 @@ def state_of(row: ResourceRow) -> State:
 
 def cause_of(row: ResourceRow) -> ConditionRow:
     """Return the condition that explains the state best: the first exception, else Ready."""
-    kinds = {kind.value for kind, _ in _BY_CONDITION}
-    return next((condition for condition in row.conditions if condition.type in kinds and condition.message), row.ready)
+    for kind, _ in _BY_CONDITION:
+        for condition in row.conditions:
+            if condition.type == kind.value and condition.message:
+                return condition
+    return row.ready
 
 
 def tone(word: str) -> str:

@@ -7,6 +7,7 @@ const RETRY_MS = 10000;
 let tag = "";
 let busy = false;
 let again = false;
+let change = "";
 
 function say(text) {
   if (connection && connection.textContent !== text) connection.textContent = text;
@@ -49,14 +50,18 @@ function morph(old, fresh) {
   }
 }
 
-async function refresh() {
+async function refresh(event) {
+  change = event && event.data ? event.data : ""; // which change: the daemon renders a page once for all who load it because of it
   if (busy) {
     again = true;
     return;
   }
   busy = true;
   try {
-    const answer = await fetch(location.href, { headers: tag ? { "if-none-match": tag } : {}, cache: "no-store" });
+    const headers = {};
+    if (tag) headers["if-none-match"] = tag;
+    if (change) headers["reconciler-change"] = change;
+    const answer = await fetch(location.href, { headers, cache: "no-store" });
     if (answer.redirected && new URL(answer.url).pathname !== location.pathname) {
       location.reload(); // the session is over
     } else if (answer.status === 200) {
@@ -76,7 +81,7 @@ async function refresh() {
     busy = false;
     if (again) {
       again = false;
-      setTimeout(refresh, 250);
+      setTimeout(() => refresh({ data: change }), 250);
     }
   }
 }
