@@ -264,6 +264,11 @@ CALLS: dict[str, Callable[[Store], Any]] = {
     "origins_of": lambda store: store.origins_of(["itm-1"]),
     "due_reviews": lambda store: store.due_reviews("a", 1.0, 9),
     "drop_reviews": lambda store: store.drop_reviews(["a"]),
+    "done_messages": lambda store: (notified(store), store.done_messages(9, before=99), store.done_messages(9)),
+    "done_messages of one": lambda store: store.done_messages(9, notification="a"),
+    "newest_reviews": lambda store: store.newest_reviews(9),
+    "open_incidents": lambda store: store.open_incidents(9),
+    "waiting_messages": lambda store: store.waiting_messages(9),
     "open_reviews": lambda store: store.open_reviews("a", 9),
     "review": lambda store: store.review("a"),
     "review_of_check": lambda store: store.review_of_check("a", "1"),
@@ -352,8 +357,10 @@ def _plans(store: Store, call: Callable[[], Any]) -> list[tuple[str, list[str]]]
 
 
 def _in_order(statement: str) -> bool:
-    """Whether a statement takes the first of all rows by their key: it reads as many as it returns."""
-    return "WHERE" not in statement and "LIMIT" in statement and "ORDER BY audit.seq DESC" in statement
+    """Whether a statement takes the first of all rows by their key: it reads as many as it returns, and messages that wait."""
+    if "LIMIT" not in statement:
+        return False
+    return ("WHERE" not in statement and "ORDER BY audit.seq DESC" in statement) or "ORDER BY notice.seq DESC" in statement
 
 
 def _sqlite(cursor: Any, statement: str, parameters: Any) -> list[str]:
