@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from standardwebhooks import Webhook
+from standardwebhooks import Webhook, WebhookVerificationError
 
 from reconciler.model.status import ConditionStatus
 from reconciler.sandbox.pagerduty.app import KEY
@@ -203,6 +204,20 @@ async def test_a_webhook_is_verified_by_another_implementation_and_has_one_id(no
     assert [event["type"] for event in events] == ["incident.start", "incident.end"]
     assert len({event["data"]["id"] for event in events}) == 1
     assert events[1]["data"]["endedAt"]
+
+
+async def test_while_a_key_is_replaced_the_old_and_the_new_one_verify(notified: Notified, receiving: Receiver) -> None:
+    keys = ["whsec_" + base64.b64encode(bytes([number]) * 32).decode() for number in (1, 2)]
+    notified.secret("signing", " ".join(keys))
+    notified.secret("one", None)
+    notified.notification("ops", f"webhook: {{url: '{receiving.url}', key: {reference('signing')}}}")
+    await notified.turn()
+    [(_, headers, body)] = receiving.got
+    for key in keys:
+        assert Webhook(key).verify(body, headers)["type"] == "incident.start"
+    stale = {**headers, "webhook-timestamp": str(int(headers["webhook-timestamp"]) - 600)}
+    with pytest.raises(WebhookVerificationError):
+        Webhook(keys[0]).verify(body, stale)
 
 
 async def test_a_retried_webhook_has_the_id_of_the_first_attempt(notified: Notified, receiving: Receiver) -> None:
