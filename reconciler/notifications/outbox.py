@@ -214,7 +214,9 @@ class NotificationOutbox:
         fields = {**_fields(notice), "code": error.code, "error": message}
         partly = error if isinstance(error, PartlySent) else None
         final = partly.lasting if partly is not None else is_final(error) and notice.failures + 1 >= FINAL_AFTER
-        if final or (now - first > (GIVE_UP_S if partly is None else PARTLY_S) and not notice.refresh):
+        late = now - first > (GIVE_UP_S if partly is None else PARTLY_S)
+        # The number too: a clock that was set forward is no day of attempts.
+        if final or (late and notice.failures >= FINAL_AFTER and not notice.refresh):
             self._context.log.error("notification_abandoned", **fields)
             await store.abandon_notice(notice, now, record)
         else:
