@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -82,6 +83,22 @@ async def test_an_answer_that_is_lost_makes_no_second_message(notified: Notified
     assert len(messages(slack)) == 1
     assert notified.notices(waiting=True) == []
     assert slack.admin.state()["messages"][CHANNEL][0]["edits"] == 1
+
+
+async def test_a_busy_channel_is_searched_by_pages(notified: Notified, slack: SandboxServer) -> None:
+    notified.secret("bot", TOKEN)
+    notified.secret("one", None)
+    notified.notification("ops", bot(slack))
+    now = notified.within.now
+    chatter = [{"ts": f"{now - 300:.0f}.{number:06}", "text": "hello", "bot": "token", "edits": 0} for number in range(250)]
+    slack.admin.put_state({"messages": {CHANNEL: chatter}})
+    slack.admin.settings(clock_skew_s=now - time.time())
+    slack.admin.fault(path="chat.postMessage", effect="reset", commit=True)
+    await notified.turn()
+    notified.within.later(60)
+    await notified.send()
+    assert len(messages(slack)) == 251
+    assert messages(slack)[250]["edits"] == 1
 
 
 async def test_without_the_right_to_search_a_lost_answer_may_double_but_never_lose(
