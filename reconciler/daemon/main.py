@@ -20,9 +20,11 @@ from reconciler.engine.converge import PassOutcome, full_pass
 from reconciler.engine.loop import Loop
 from reconciler.engine.publisher import Publisher
 from reconciler.engine.queue import WorkQueue
+from reconciler.engine.view import EventStatus
 from reconciler.log import get_logger
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.exit_codes import EXIT_ERROR, EXIT_INVALID, EXIT_OK, EXIT_PARTIAL
+from reconciler.notifications.delivery import with_deliveries
 from reconciler.notifications.outbox import NotificationOutbox
 from reconciler.reviews.loop import ReviewLoop
 
@@ -46,8 +48,10 @@ async def run_once(config: Config) -> int:
     async with open_session(config, Options(actor=daemon_actor())) as session:
         info = statusfile.DaemonInfo(__version__, os.getpid(), time.time(), "once")
         outbox = NotificationOutbox(session.engine.current, holder=session.engine.holder or SINGLE)
+        session.engine.read_event_status = lambda _: with_deliveries(session.engine.current, EventStatus())
         outcome = await full_pass(session.engine, wait_settle=True)
         await outbox.settle(OUTBOX_S)
+        await session.engine.finish_pass()  # the messages of this pass are part of its statuses
         await _publisher(session).publish(info)
         return exit_code(outcome)
 

@@ -1276,6 +1276,12 @@ _TABLE = (
         "A commit status shows how the sync of a commit ended, so a test would look like a result.",
         "Push a commit, and see the condition Delivering of the Notification.",
     ),
+    Code(
+        "RC8109",
+        "Some recipients did not get the message",
+        "The mail server accepted the message for some recipients and refused it for others.",
+        "A recipient that the server refuses for now is tried again for an hour, without the others. Correct a wrong address in `to`.",
+    ),
     # 82xx reviews of pull requests
     Code(
         "RC8201",

@@ -5,6 +5,7 @@ Every text in it may come from outside: each sink escapes it for its own format.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from reconciler.model.incidents import TEXT, Incident, IncidentSeverity, Notice, NoticePhase, Topic, shown
@@ -14,6 +15,8 @@ from reconciler.model.times import iso
 
 INSTANT = frozenset({Topic.REPAIRED, Topic.STAGE_FINISHED})
 """Topics whose incidents end as they start: their first message is the only one that people read."""
+_URL = re.compile(r"https?://[!#-;=?-~]{1,2000}")
+"""What every sink takes as a link: no blank, no quote, no angle bracket."""
 _RELEASED = "Not reported here any more: "
 _PREFIX = {NoticePhase.END: "Over: ", NoticePhase.FLAPPING: "Flapping: ", NoticePhase.TEST: "Test: "}
 
@@ -74,7 +77,7 @@ def message_of(notice: Notice) -> Message:
         headline=plain(headline),
         lines=tuple((label, plain(value)) for label, value in _lines(incident, phase)),
         text=plain(text)[: TEXT + 200],
-        url=incident.url if incident.url.startswith(("https://", "http://")) else "",
+        url=incident.url if _URL.fullmatch(incident.url) else "",
         id=f"{incident.id}.{notice.phase.value}.{notice.seq}{version}",
         refresh=notice.refresh,
         attempted_at=notice.attempted_at,

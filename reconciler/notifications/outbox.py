@@ -21,6 +21,7 @@ from reconciler.model.resources import Kind, Resource, ResourceId
 from reconciler.model.times import iso
 from reconciler.notifications.message import message_of
 from reconciler.notifications.senders import SinkFactory, follows_revision, is_final, sink_name
+from reconciler.notifications.sinks.base import PartlySent
 from reconciler.wakeup import wait_at_most
 
 LEASE_S = 180.0
@@ -34,6 +35,8 @@ FINAL_AFTER = 3
 """Attempts after which a message that the service refuses as such is abandoned, so that it does not block later ones."""
 GIVE_UP_S = 24 * 3600.0
 """A message that cannot be sent for a day is abandoned; incidents that last are reported by the next change."""
+PARTLY_S = 3600.0
+"""Likewise for a message that some of its recipients have."""
 ERROR = 300
 
 
@@ -209,15 +212,19 @@ class NotificationOutbox:
         )
         first = notice.failed_at or now
         fields = {**_fields(notice), "code": error.code, "error": message}
-        final = is_final(error) and notice.failures + 1 >= FINAL_AFTER
-        if final or (now - first > GIVE_UP_S and not notice.refresh):
+        partly = error if isinstance(error, PartlySent) else None
+        final = partly.lasting if partly is not None else is_final(error) and notice.failures + 1 >= FINAL_AFTER
+        late = now - first > (GIVE_UP_S if partly is None else PARTLY_S)
+        # The number too: a clock that was set forward is no day of attempts.
+        if final or (late and notice.failures >= FINAL_AFTER and not notice.refresh):
             self._context.log.error("notification_abandoned", **fields)
             await store.abandon_notice(notice, now, record)
         else:
             pause_s = pause_after(self._context, notice.failures, error)
             unknown = isinstance(error, OutcomeUnknown) or (isinstance(error, ProviderError) and error.unknown_outcome)
             self._context.log.warning("notification_retry_scheduled", **fields)
-            await store.put_off_notice(notice, now + pause_s, record, unknown=unknown)
+            target = partly.target if partly is not None else None
+            await store.put_off_notice(notice, now + pause_s, record, unknown=unknown, target=target)
         self._on_change()
 
     def _count(self, sink: str, outcome: str) -> None:

@@ -163,6 +163,8 @@ def _release_undeclared(
 ) -> None:
     """A removed Notification starts nothing more, and ends where it was shown what it started."""
     recorded = set(connection.execute(select(k.c.notification)).scalars())
+    unsent = (n.c.done_at == 0) & (n.c.phase != NoticePhase.RELEASE.value)
+    recorded |= set(connection.execute(select(n.c.notification).where(unsent).distinct()).scalars())
     for part in chunks(sorted(({path for path, _ in stored} | recorded) - set(declared))):
         connection.execute(delete(k).where(k.c.notification.in_(part)))
         for (path, _), incident in stored.items():

@@ -131,8 +131,10 @@ class NoticeStore(Database):
             payload = _unsent(connection, notice, "skipped")
             connection.execute(update(n).where(n.c.seq == notice.seq).values(done_at=now, **payload))
 
-    def put_off_notice(self, notice: Notice, due_at: float, failed: SinkRecord, *, unknown: bool) -> None:
-        """Retry ``notice`` at ``due_at``. ``failed``: why; ``unknown``: whether it may have been sent."""
+    def put_off_notice(
+        self, notice: Notice, due_at: float, failed: SinkRecord, *, unknown: bool, target: Mapping[str, str] | None = None
+    ) -> None:
+        """Retry ``notice`` at ``due_at``. ``failed``: why; ``unknown``: whether it may have been sent; ``target``: for whom it is left."""
         with self._write() as connection:
             payload = connection.execute(select(n.c.payload).where(n.c.seq == notice.seq)).scalar()
             if payload is None:
@@ -150,6 +152,9 @@ class NoticeStore(Database):
             if failed.former and notice.phase is NoticePhase.END:
                 when["phase"] = _FORMER
             connection.execute(update(n).where(n.c.seq == notice.seq).values({**when, "payload": encode(kept)}))
+            used = connection.execute(select(t.c.payload).where(t.c.incident == notice.incident.id)).scalar()
+            if target and used is not None:
+                _note_use(connection, notice, replace(decode(SinkUse, used), target=dict(target)))
             _note_failure(connection, notice, failed)
 
     def abandon_notice(self, notice: Notice, now: float, failed: SinkRecord) -> None:

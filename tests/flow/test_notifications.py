@@ -126,6 +126,7 @@ def test_a_single_pass_sends_what_it_found(world: StageWorld, slack: SandboxServ
     )
     world.cli("run", "--once")
     assert [row["text"] for row in posted(slack)] == ["Secret/gone cannot be read"]
+    assert (world.condition("Notification", "ops", "Delivering") or {})["message"] == "1 sent"
     world.extra_env["RECONCILER_SECRET_GONE"] = "a-value-that-is-there"
     world.cli("run", "--once")
     assert [row["text"] for row in posted(slack)] == ["Over: Secret/gone cannot be read"]

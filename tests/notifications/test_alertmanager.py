@@ -98,3 +98,19 @@ async def test_an_alert_is_repeated_before_it_expires_and_not_after_its_end(noti
     assert alerts(alertmanager, "again") == []
     await notified.engine.finish_pass()
     assert "4 sent" in notified.delivering("again").message
+
+
+async def test_amtool_sees_the_end_of_a_removed_and_of_a_narrowed_notification(notified: Notified, alertmanager: str) -> None:
+    notified.within._clock[0] = 0
+    notified.secret("one", None)
+    for name in ("removed", "narrowed"):
+        notified.notification(name, f"alertmanager: {{url: '{alertmanager}'}}")
+    await notified.turn()
+    assert len(alerts(alertmanager, "removed")) == len(alerts(alertmanager, "narrowed")) == 1
+    (notified.world.manifests / "notification-removed.yaml").unlink()
+    notified.notification("narrowed", f"alertmanager: {{url: '{alertmanager}'}}", "resources: {names: [other]}")
+    await notified.turn()
+    assert alerts(alertmanager, "removed") == alerts(alertmanager, "narrowed") == []
+    notified.within.later(2 * REFRESH_S)
+    await notified.send()
+    assert alerts(alertmanager, "removed") == alerts(alertmanager, "narrowed") == []

@@ -20,7 +20,9 @@ from reconciler.model.errors import AuthFailed, Declined, ProviderUnavailable, R
 from reconciler.model.incidents import Incident, IncidentSeverity, Notice, NoticePhase, Topic
 from reconciler.model.secrets import SecretValue
 from reconciler.notifications.message import Message, message_of
+from reconciler.notifications.sinks.base import PartlySent
 from reconciler.notifications.sinks.email import Mail
+from tests.notifications.notified import Notified
 
 USER, PASSWORD = "ops", "a-password-of-mail"
 HOSTILE = "<img src=x onerror=alert(1)>\r\nBcc: evil@example.com"
@@ -33,6 +35,13 @@ class Mailbox:
         self.mails: list[EmailMessage] = []
         self.recipients: list[list[str]] = []
         self.answer = ""
+        self.refusals: dict[str, str] = {}
+
+    async def handle_RCPT(self, server: SMTP, session: Any, envelope: Any, address: str, options: list[str]) -> str:
+        if (answer := self.refusals.get(address)) is not None:
+            return answer
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
 
     async def handle_DATA(self, server: SMTP, session: Any, envelope: Any) -> str:
         if self.answer:
@@ -97,6 +106,7 @@ def server(running: MailServer) -> MailServer:
     running.box.mails.clear()
     running.box.recipients.clear()
     running.box.answer = ""
+    running.box.refusals.clear()
     return running
 
 
@@ -172,6 +182,71 @@ async def test_answers_of_the_server_are_typed(server: MailServer, answer: str, 
     with pytest.raises(kind) as raised:
         await server.mail("none").send(message(NoticePhase.START), {})
     assert answer[4:] in raised.value.message
+
+
+async def test_a_server_that_makes_strangers_wait_gets_the_mail_again(server: MailServer) -> None:
+    server.box.refusals = dict.fromkeys(("a@example.com", "b@example.com"), "450 4.2.0 greylisted")
+    with pytest.raises(ProviderUnavailable, match="greylisted"):
+        await server.mail("none").send(message(NoticePhase.START), {})
+
+
+@pytest.mark.parametrize(("answer", "lasting"), [("451 4.7.1 greylisted", False), ("550 5.1.1 no such user", True)])
+async def test_whoever_has_the_mail_does_not_get_it_again(server: MailServer, answer: str, lasting: bool) -> None:
+    server.box.refusals = {"b@example.com": answer}
+    mail = server.mail("none")
+    with pytest.raises(PartlySent) as raised:
+        await mail.send(message(NoticePhase.START), {})
+    assert raised.value.lasting is lasting
+    assert "b@example.com" in raised.value.message
+    server.box.refusals.clear()
+    await mail.send(message(NoticePhase.START), raised.value.target)
+    await mail.send(message(NoticePhase.END), raised.value.target)
+    assert server.box.recipients == [["a@example.com"], ["b@example.com"], ["a@example.com", "b@example.com"]]
+
+
+async def test_only_the_rest_is_tried_again_and_then_given_up(server: MailServer, notified: Notified) -> None:
+    server.box.refusals = {"b@example.com": "451 4.7.1 greylisted"}
+    port = server.controllers["none"].port
+    notified.secret("one", None)
+    notified.notification(
+        "ops",
+        f"""
+        email:
+          smtp: {{host: 127.0.0.1, port: {port}, tls: none}}
+          from: daemon@example.com
+          to: [a@example.com, b@example.com]
+        """,
+    )
+    await notified.turn()
+    await notified.engine.finish_pass()
+    assert notified.delivering("ops").message.startswith("RC8109: ")
+    notified.within.later(60)
+    server.box.refusals.clear()
+    await notified.send()
+    assert server.box.recipients == [["a@example.com"], ["b@example.com"]]
+    assert notified.notices(waiting=True) == []
+    server.box.refusals = {"b@example.com": "550 5.1.1 no such user"}
+    notified.set("one", "present-now")
+    await notified.look()
+    assert server.box.recipients[2:] == [["a@example.com"]]
+    assert notified.notices(waiting=True) == []
+    await notified.engine.finish_pass()
+    assert "1 abandoned" in notified.delivering("ops").message
+
+
+async def test_a_subject_is_folded_and_encoded_and_a_domain_is_written_as_dns_knows_it(server: MailServer) -> None:
+    plain = server.mail("none")
+    spec = EmailSpec(smtp=plain.spec.smtp, sender="d@bücher.example", to=("a@straße.example",))
+    mail = Mail(spec, None, server.trusted, ("127.0.0.1",), "team-ä")
+    await mail.send(message(NoticePhase.START, "Grüße " + "日本語" * 60), {})
+    [got] = server.box.mails
+    assert got["Subject"].startswith("[team-ä] Grüße 日本語")
+    assert got["Message-ID"] == "<inc-1@xn--bcher-kva.example>"
+    assert server.box.recipients == [["a@xn--strae-oqa.example"]] or server.box.recipients == [["a@strasse.example"]]
+    assert max(len(line) for line in got.as_bytes().splitlines()) <= 998
+    spec = EmailSpec(smtp=plain.spec.smtp, sender="d@example.com", to=("a@.ü.example",))
+    with pytest.raises(ReconcilerError, match="is no domain"):
+        await Mail(spec, None, server.trusted, ("127.0.0.1",), "t").send(message(NoticePhase.START), {})
 
 
 async def test_an_address_that_is_not_allowed_is_not_connected_to(server: MailServer, tmp_path: Path) -> None:

@@ -268,3 +268,30 @@ def test_what_is_well_for_the_members_of_an_incident_is_over_although_others_fai
     ledger = Ledger(dataclasses.replace(ALL, resources=ResourcesSpec(names=("a",))))
     ledger.see(0, drift("a"))
     assert [phase for _, phase in ledger.see(1, drift("b"))] == ["end"]
+
+
+def test_a_stage_that_flapped_and_stays_failed_is_reported_as_lasting() -> None:
+    ledger = Ledger()
+    for now in (0, 10, 20):
+        ledger.see(now, quiet(), [stage(at=now, ends=now == 10)])
+    assert ledger.only.flapping
+    assert [phase for _, phase in ledger.see(30 + FLAPPING_S, quiet())] == ["update"]
+    assert [phase for _, phase in ledger.see(40 + FLAPPING_S, quiet(), [stage(ends=True)])] == ["end"]
+
+
+def test_a_higher_least_severity_releases_what_is_less_severe() -> None:
+    ledger = Ledger()
+    ledger.see(0, drift())
+    ledger.route = dataclasses.replace(ALL, severity=IncidentSeverity.ERROR)
+    assert [phase for _, phase in ledger.see(1, drift())] == ["release"]
+
+
+def test_what_changes_while_the_notification_is_suspended_is_moved_afterwards() -> None:
+    ledger = Ledger(dataclasses.replace(ALL, sink="a"))
+    ledger.see(0, drift("a"))
+    ledger.route = dataclasses.replace(ALL, sink="b", suspended=True)
+    both = signals(integration(), source("a", Drifted=(T, "DriftDetected")), source("c", Drifted=(T, "DriftDetected")))
+    ledger.see(1, both)
+    ledger.route = dataclasses.replace(ALL, sink="b")
+    assert [phase for _, phase in ledger.see(2, both)] == ["release", "start"]
+    assert ledger.see(3, both) == []

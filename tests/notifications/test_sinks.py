@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from standardwebhooks import Webhook
+from standardwebhooks import Webhook, WebhookVerificationError
 
 from reconciler.model.status import ConditionStatus
 from reconciler.sandbox.pagerduty.app import KEY
@@ -81,6 +83,22 @@ async def test_an_answer_that_is_lost_makes_no_second_message(notified: Notified
     assert len(messages(slack)) == 1
     assert notified.notices(waiting=True) == []
     assert slack.admin.state()["messages"][CHANNEL][0]["edits"] == 1
+
+
+async def test_a_busy_channel_is_searched_by_pages(notified: Notified, slack: SandboxServer) -> None:
+    notified.secret("bot", TOKEN)
+    notified.secret("one", None)
+    notified.notification("ops", bot(slack))
+    now = notified.within.now
+    chatter = [{"ts": f"{now - 300:.0f}.{number:06}", "text": "hello", "bot": "token", "edits": 0} for number in range(250)]
+    slack.admin.put_state({"messages": {CHANNEL: chatter}})
+    slack.admin.settings(clock_skew_s=now - time.time())
+    slack.admin.fault(path="chat.postMessage", effect="reset", commit=True)
+    await notified.turn()
+    notified.within.later(60)
+    await notified.send()
+    assert len(messages(slack)) == 251
+    assert messages(slack)[250]["edits"] == 1
 
 
 async def test_without_the_right_to_search_a_lost_answer_may_double_but_never_lose(
@@ -203,6 +221,20 @@ async def test_a_webhook_is_verified_by_another_implementation_and_has_one_id(no
     assert [event["type"] for event in events] == ["incident.start", "incident.end"]
     assert len({event["data"]["id"] for event in events}) == 1
     assert events[1]["data"]["endedAt"]
+
+
+async def test_while_a_key_is_replaced_the_old_and_the_new_one_verify(notified: Notified, receiving: Receiver) -> None:
+    keys = ["whsec_" + base64.b64encode(bytes([number]) * 32).decode() for number in (1, 2)]
+    notified.secret("signing", " ".join(keys))
+    notified.secret("one", None)
+    notified.notification("ops", f"webhook: {{url: '{receiving.url}', key: {reference('signing')}}}")
+    await notified.turn()
+    [(_, headers, body)] = receiving.got
+    for key in keys:
+        assert Webhook(key).verify(body, headers)["type"] == "incident.start"
+    stale = {**headers, "webhook-timestamp": str(int(headers["webhook-timestamp"]) - 600)}
+    with pytest.raises(WebhookVerificationError):
+        Webhook(keys[0]).verify(body, stale)
 
 
 async def test_a_retried_webhook_has_the_id_of_the_first_attempt(notified: Notified, receiving: Receiver) -> None:

@@ -224,6 +224,30 @@ def test_what_was_shown_is_ended_outside_the_order_after_its_notification_is_gon
     assert store.waiting_notices()[OPS].count == 1
 
 
+def test_the_end_of_what_was_never_shown_is_not_sent_after_its_notification_is_gone(store: Store) -> None:
+    started(store)
+    started(store, dataclasses.replace(INCIDENT, closed_at=2.0), NoticePhase.END)
+    store.update_incidents(IncidentUpdate(lambda *_: [], frozenset()))
+    assert waiting(store) == []
+
+
+def test_an_end_that_a_former_sink_refuses_leaves_the_order(store: Store) -> None:
+    started(store)
+    now = store.now() + 1
+    first = store.due_notice(OPS, now)
+    assert first is not None
+    store.end_notice(first, now)
+    started(store, dataclasses.replace(INCIDENT, closed_at=2.0), NoticePhase.END)
+    started(store, dataclasses.replace(INCIDENT, id="inc-2", key="k2"))
+    end = store.due_notice(OPS, now)
+    assert end is not None
+    assert end.phase is NoticePhase.END
+    store.put_off_notice(end, now + 60, SinkRecord(former="RC8102: no"), unknown=False)
+    following = store.due_notice(OPS, now)
+    assert following is not None
+    assert following.incident.id == "inc-2"
+
+
 def test_the_abandoned_start_of_what_lasts_is_sent_when_the_sink_is_tried_again(store: Store) -> None:
     started(store)
     ended = dataclasses.replace(INCIDENT, id="inc-2", key="k2", closed_at=2.0)

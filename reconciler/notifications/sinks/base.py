@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from reconciler.drivers.auth import ApiResponse
 from reconciler.drivers.connection import Api
 from reconciler.drivers.http.errors import is_page
-from reconciler.model.errors import ProviderProtocolError
+from reconciler.model.errors import ProviderError, ProviderProtocolError
 from reconciler.model.incidents import NoticePhase
 from reconciler.notifications.message import Message
 
@@ -40,6 +40,16 @@ class Sink(Protocol):
         """
 
 
+class PartlySent(ProviderError):
+    """Some of the recipients have the message. ``target``: whom the next attempt is for; ``lasting``: it would be refused too."""
+
+    code = "RC8109"
+
+    def __init__(self, message: str, *, target: Target, lasting: bool) -> None:
+        super().__init__(message, hint="Check `to` in the manifest." if lasting else "")
+        self.target, self.lasting = target, lasting
+
+
 @dataclass(frozen=True, slots=True)
 class HttpEndpoint:
     """A URL of a service, split into the origin (bound to ``api``) and the path."""
@@ -63,4 +73,4 @@ class HttpEndpoint:
         return response
 
 
-__all__ = ["ALL", "HttpEndpoint", "Sink", "Target"]
+__all__ = ["ALL", "HttpEndpoint", "PartlySent", "Sink", "Target"]

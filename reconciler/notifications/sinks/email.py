@@ -10,6 +10,7 @@ import asyncio
 import datetime as dt
 import html
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -25,11 +26,12 @@ from reconciler.model.errors import (
     ProviderError,
     ProviderUnavailable,
     TLSFailed,
+    ValidationFailed,
 )
 from reconciler.model.incidents import NoticePhase
 from reconciler.model.secrets import SecretValue
 from reconciler.notifications.message import Message
-from reconciler.notifications.sinks.base import Target
+from reconciler.notifications.sinks.base import PartlySent, Target
 
 TIMEOUT_S = 30.0
 SUBJECT = 160
@@ -58,6 +60,9 @@ class Mail:
 
         mail, smtp = mail_of(message, self.spec, self.owner), self.spec.smtp
         host, port = smtp.host, smtp.port or PORTS[smtp.tls]
+        recipients = [ascii_address(address) for address in self.spec.to]
+        if target.get("message") == message.id:
+            recipients = [address for address in recipients if address in target["left"].split(",")] or recipients
         sock = await connected(host, port, self.allow, timeout_s=TIMEOUT_S)
         client = aiosmtplib.SMTP(
             hostname=host,
@@ -75,7 +80,7 @@ class Mail:
                 if smtp.user and self.password is not None:
                     await client.login(smtp.user, self.password.reveal())
                 sending = True
-                refused, _ = await client.send_message(mail, sender=self.spec.sender, recipients=list(self.spec.to))
+                refused, _ = await client.send_message(mail, sender=ascii_address(self.spec.sender), recipients=recipients)
         except (aiosmtplib.SMTPException, OSError, ssl.SSLError, TimeoutError) as error:
             raise _typed(error, name, sending=sending) from None
         finally:
@@ -86,10 +91,13 @@ class Mail:
                 transport.abort()
                 await asyncio.sleep(0)
         if refused:
-            raise Declined(
-                f"{name} refused {len(refused)} of {len(self.spec.to)} recipients",
-                code="RC8103",
-                hint="Check `to` in the manifest.",
+            codes = {address: answer[0] for address, answer in refused.items()}
+            later = [address for address, code in codes.items() if code < 500]
+            first, (code, text) = next(iter(refused.items()))
+            raise PartlySent(
+                f"{name} refused {len(refused)} of {len(recipients)} recipients ({first}: {code} {text[:200]})",
+                target={"message": message.id, "left": ",".join(later or refused)},
+                lasting=not later,
             )
         return {}
 
@@ -98,7 +106,7 @@ def _typed(error: Exception, name: str, *, sending: bool) -> ProviderError:
     """Return the typed form of a failure; texts of the server are bounded, and never hold the password."""
     import aiosmtplib
 
-    if isinstance(error, aiosmtplib.SMTPAuthenticationError):
+    if isinstance(error, aiosmtplib.SMTPAuthenticationError) and error.code >= 500:
         return AuthFailed(
             f"{name} refused the password ({error.code})", code="RC8102", hint="Replace the password in the Secret."
         )
@@ -111,7 +119,7 @@ def _typed(error: Exception, name: str, *, sending: bool) -> ProviderError:
             f"{name} does not offer what `tls` or `user` requires", code="RC8103", hint="Check `tls`, `port` and `user`."
         )
     if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
-        return Declined(f"{name} refused every recipient", code="RC8103", hint="Check `to` in the manifest.")
+        return _all_refused([(each.recipient, each.code, str(each.message)) for each in error.recipients], name)
     if isinstance(error, aiosmtplib.SMTPResponseException):
         text = f"{name} answered {error.code}: {str(error.message)[:200]}"
         return ProviderUnavailable(text) if 400 <= error.code < 500 else Declined(text, code="RC8103")
@@ -120,6 +128,14 @@ def _typed(error: Exception, name: str, *, sending: bool) -> ProviderError:
     if type(error) is aiosmtplib.SMTPException:  # a capability that the server lacks, such as STARTTLS
         return Declined(f"{name}: {str(error)[:200]}", code="RC8103", hint="Check `tls`, `port` and `user`.")
     return ProviderUnavailable(f"{name}: {type(error).__name__}")
+
+
+def _all_refused(refused: Sequence[tuple[str, int, str]], name: str) -> ProviderError:
+    recipient, code, answer = refused[0]
+    text = f"{name} refused every recipient ({recipient}: {code} {answer[:200]})"
+    if any(each < 500 for _, each, _ in refused):  # greylisting, or a mailbox that is full
+        return ProviderUnavailable(text)
+    return Declined(text, code="RC8103", hint="Check `to` in the manifest.")
 
 
 def mail_of(message: Message, spec: EmailSpec, owner: str) -> EmailMessage:
@@ -157,14 +173,21 @@ def page_of(message: Message) -> str:
 
 
 def domain_of(address: str) -> str:
-    """Return the domain of an address, which the schema has checked."""
+    """Return the domain of an address in ASCII. Raises `ValidationFailed` if it has no such form."""
     domain = address.rpartition("@")[2]
-    return domain if domain.isascii() else domain.encode("idna").decode()
+    try:
+        return domain if domain.isascii() else domain.encode("idna").decode()
+    except UnicodeError:
+        raise ValidationFailed(f"{domain!r} is no domain", code="RC8103", hint="Check `from` and `to` in the manifest.") from None
+
+
+def ascii_address(address: str) -> str:
+    """Return an address with its domain as DNS knows it: a server without SMTPUTF8 takes it."""
+    return f"{address.rpartition('@')[0]}@{domain_of(address)}"
 
 
 def _address(text: str) -> Address:
-    user, _, domain = text.rpartition("@")
-    return Address(username=user, domain=domain)
+    return Address(username=text.rpartition("@")[0], domain=domain_of(text))
 
 
-__all__ = ["PORTS", "Mail", "domain_of", "mail_of", "page_of"]
+__all__ = ["PORTS", "Mail", "ascii_address", "domain_of", "mail_of", "page_of"]

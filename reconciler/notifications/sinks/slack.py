@@ -177,6 +177,7 @@ def body_of(message: Message) -> dict[str, Any]:
         blocks.append({"type": "section", "text": {"type": "mrkdwn", "text": f"<{_link(message.url)}|Open>"}})
     return {
         "text": escaped(message.headline),
+        "mrkdwn": False,
         "attachments": [
             {"color": _OVER if over else _COLOURS[message.severity], "fallback": escaped(message.headline), "blocks": blocks}
         ],
@@ -184,7 +185,7 @@ def body_of(message: Message) -> dict[str, Any]:
 
 
 def escaped(text: str) -> str:
-    """Return ``text`` for a field with markup: no mention, no link (Slack's three characters), and no emphasis."""
+    """Return ``text`` for a field with markup: no mention, no link (Slack's three characters)."""
     for plain, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
         text = text.replace(plain, entity)
     return text

@@ -9,7 +9,7 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,8 @@ from reconciler.notifications.message import Message
 from reconciler.notifications.sinks.base import ALL, HttpEndpoint, Target
 
 PREFIX = "whsec_"
+KEYS = 4
+"""Keys that sign one event."""
 _TYPES = {
     NoticePhase.START: "start",
     NoticePhase.UPDATE: "update",
@@ -46,7 +48,7 @@ class SignedWebhook:
 
     async def send(self, message: Message, target: Target) -> Target:
         body = event_of(message, self.owner)
-        headers = signature_headers(message.id, int(self.clock()), orjson.dumps(body), key_bytes(self.key))
+        headers = signature_headers(message.id, int(self.clock()), orjson.dumps(body), keys_of(self.key))
         await self.endpoint.post(body, headers=headers)
         return {}
 
@@ -77,9 +79,15 @@ def event_of(message: Message, owner: str) -> dict[str, Any]:
     }
 
 
-def key_bytes(key: SecretValue) -> bytes:
-    """Return the bytes of a key ``whsec_<base64>``. Raises `SecretUnavailable` for any other form."""
-    text = key.reveal().strip()
+def keys_of(key: SecretValue) -> list[bytes]:
+    """Return the bytes of each key: a Secret holds two, separated by a blank or a line break, while receivers change from one to the other.
+
+    Raises `SecretUnavailable` for any other form.
+    """
+    return [_key_bytes(text) for text in key.reveal().split()[:KEYS]] or [_key_bytes("")]
+
+
+def _key_bytes(text: str) -> bytes:
     try:
         raw = base64.b64decode(text.removeprefix(PREFIX), validate=True)
     except (binascii.Error, ValueError):
@@ -93,11 +101,12 @@ def key_bytes(key: SecretValue) -> bytes:
     return raw
 
 
-def signature_headers(identity: str, timestamp: int, body: bytes, key: bytes) -> dict[str, str]:
-    """Return the three headers of Standard Webhooks."""
+def signature_headers(identity: str, timestamp: int, body: bytes, keys: Sequence[bytes]) -> dict[str, str]:
+    """Return the three headers of Standard Webhooks, with a signature by each key."""
     signed = f"{identity}.{timestamp}.".encode() + body
-    digest = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
-    return {"webhook-id": identity, "webhook-timestamp": str(timestamp), "webhook-signature": f"v1,{digest}"}
+    digests = [base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode() for key in keys]
+    signature = " ".join(f"v1,{digest}" for digest in digests)
+    return {"webhook-id": identity, "webhook-timestamp": str(timestamp), "webhook-signature": signature}
 
 
-__all__ = ["SignedWebhook", "event_of", "key_bytes", "signature_headers"]
+__all__ = ["SignedWebhook", "event_of", "keys_of", "signature_headers"]
