@@ -8,7 +8,7 @@ DEV     := $(VENV)/.dev-installed
 .PHONY: help demo keyless test check test-node docs pictures bench wheel clean
 
 help:
-	@echo "make demo    run a guided demonstration on this machine, without an account"
+	@echo "make demo    run a guided demonstration on this machine, without an account; make demo ARGS=--keep keeps it running"
 	@echo "make keyless run examples/keyless on this machine: no static secrets, with OpenBao"
 	@echo "make test    run all checks: ruff, mypy, import-linter, tests (as root, it installs PostgreSQL, sshd and Chromium if missing)"
 	@echo "make test-node  run clients of other projects (octokit, probot, openid-client, sops-age); needs Node and npm"
@@ -31,7 +31,7 @@ $(DEV): $(RUNTIME) requirements-dev.lock
 	@touch $@
 
 demo: $(RUNTIME)
-	@$(BIN)/reconciler demo
+	@$(BIN)/reconciler demo $(ARGS)
 
 keyless: $(DEV)
 	@$(BIN)/python examples/keyless/try.py

@@ -52,6 +52,10 @@ SHOWN = (
     "exactly one run at Semaphore",
     "exits with 0",
 )
+STRICT_GIT = (
+    "[commit]\n gpgsign = true\n[merge]\n ff = only\n verifySignatures = true\n[push]\n gpgSign = true\n default = nothing\n"
+)
+"""A person's Git configuration that the demo must not depend on."""
 LAST = re.compile(r"^  slack +http://127\.0\.0\.1:\d+$", re.MULTILINE)
 
 
@@ -81,9 +85,11 @@ def check_steps(shown: str) -> None:
 @pytest.mark.timeout(600)
 def test_two_demos_at_once_verify_every_step_and_what_is_kept_can_be_used(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "reconciler", "demo"]
-    plain = {**os.environ, "LC_ALL": "C"}
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / ".gitconfig").write_text(STRICT_GIT)
+    plain = {**os.environ, "LC_ALL": "C", "HOME": str(tmp_path / "home"), "http_proxy": "http://127.0.0.1:1"}
     with subprocess.Popen(
-        [*command, "--keep", "--dir", str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=plain
+        [*command, "--keep", "--dir", str(tmp_path / "kept")], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=plain
     ) as kept:
         seen = Terminal(command, os.environ, tmp_path.parent)
         try:

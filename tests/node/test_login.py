@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 from urllib.parse import parse_qs, urljoin, urlsplit
 
 import httpx
 import pytest
+import yaml
 
+from tests.cli.staged import started
 from tests.dashboard.watched import Watched, form_of
+from tests.docs.pages import ROOT
 from tests.node.conftest import Start
 
 SECRET = "canary-client-secret-51ce+/:"
@@ -21,6 +27,9 @@ ROLES = (
     "[{claim: groups, value: release-managers, role: approver}, {claim: groups, value: platform, role: operator}, "
     "{claim: sub, value: nobody, role: viewer}]"
 )
+
+
+AnyWorld = TypeVar("AnyWorld", "Reached", "ExampleLogin")
 
 
 class Reached(Watched):
@@ -37,6 +46,22 @@ class Reached(Watched):
         self.wait(self.all_ready, "the first pass", 60)
 
 
+class ExampleLogin(Watched):
+    """`examples/dashboard-login` as it stands; only the addresses and the file of the client secret are others."""
+
+    def prepare(self, issuer: str, port: int) -> None:
+        """Start the daemon."""
+        self.url = f"http://127.0.0.1:{port}"
+        folder = ROOT / "examples" / "dashboard-login"
+        server = yaml.safe_load((folder / "reconciler.yaml").read_text())["server"]
+        server |= {"listen": f"127.0.0.1:{port}", "publicUrl": self.url}
+        server["login"]["oidc"] |= {"issuer": issuer, "clientId": "board", "clientSecretFile": "client.secret"}
+        (self.folder / "client.secret").write_text(SECRET + "\n")
+        self.configure(server=json.dumps(server))
+        self.write("stages.yaml", (folder / "stages.yaml").read_text())
+        started(self)
+
+
 def _port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         return int(sock.getsockname()[1])
@@ -44,7 +69,14 @@ def _port() -> int:
 
 @pytest.fixture
 def reached(tmp_path: Path, start: Start) -> Iterator[Reached]:
-    world, own, theirs = Reached(tmp_path), _port(), _port()
+    with _beside_a_provider(Reached(tmp_path), start) as world:
+        yield world
+
+
+@contextmanager
+def _beside_a_provider(world: AnyWorld, start: Start) -> Iterator[AnyWorld]:
+    """Start the provider and the daemon."""
+    own, theirs = _port(), _port()
     issuer = f"http://127.0.0.1:{theirs}"
     redirect = f"http://127.0.0.1:{own}/login/oidc/callback"
     try:
@@ -97,6 +129,25 @@ def test_people_log_in_with_the_role_of_their_groups_and_act_under_their_own_nam
     assert '"oidc:otto"' in reached.cli("history", "-o", "json").stdout
     for text in (reached.log(), str(reached.status())):
         assert "canary-" not in text
+
+
+def _queued(world: Watched) -> dict[str, Any] | None:
+    rows = json.loads(world.cli("executions", "-o", "json").stdout)["queued"]
+    return next((row for row in rows if row["reason"] == "approval"), None)
+
+
+def test_the_example_lets_only_the_named_people_approve_under_their_own_name(tmp_path: Path, start: Start) -> None:
+    with _beside_a_provider(ExampleLogin(tmp_path), start) as world:
+        assert world.cli("trigger", "release").returncode == 0
+        item = world.wait(lambda: _queued(world), "the item waits for its approval")
+        place, fields = f"/executions/{item['id']}", {"id": item["id"], "digest": item["digest"]}
+        with world.browser_of() as client:
+            client.get(_callback(client, "otto"))
+            assert world.act(client, "approve", place, **fields).status_code == 403
+        with world.browser_of() as client:
+            client.get(_callback(client, "ada"))
+            assert world.act(client, "approve", place, **fields).status_code == 303
+            assert "ada@example.com" in client.get("/audit").text
 
 
 def test_a_person_without_a_role_gets_no_session(reached: Reached) -> None:

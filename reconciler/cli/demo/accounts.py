@@ -52,7 +52,6 @@ APP = {
 GRANTED: dict[str, object] = {
     "permissions": {
         "metadata": "read",
-        "contents": "read",
         "checks": "write",
         "pull_requests": "write",
         "statuses": "write",

@@ -83,4 +83,4 @@ def stay(world: DemoWorld) -> None:
     flush()
     with contextlib.suppress(KeyboardInterrupt):
         while True:
-            time.sleep(3600)
+            time.sleep(1.0)  # a signal that another thread gets does not end a longer one

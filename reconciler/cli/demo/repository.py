@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from git import Repo
 
 FULL_NAME = "acme/integrations"
 SOURCES = Path("github", "sources.yaml")
+ISOLATED = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+"""Environment in which Git does not read the configuration of the person who runs the demo: signing, hooks, push rules."""
 LEFT_OUT = ("reconciler.yaml", ".github", ".pre-commit-config.yaml")
 
 
@@ -37,9 +45,9 @@ class ManifestRepository:
         from git import Repo
 
         remote = self.remotes / f"{FULL_NAME}.git"
-        Repo.init(remote, bare=True, mkdir=True, initial_branch="main").close()
+        Repo.init(remote, bare=True, mkdir=True, initial_branch="main", env=ISOLATED).close()
         shutil.copytree(example_folder(), self.work, ignore=shutil.ignore_patterns(*LEFT_OUT))
-        with Repo.init(self.work, initial_branch="main") as repo:
+        with Repo.init(self.work, initial_branch="main", env=ISOLATED) as repo:
             with repo.config_writer() as config:
                 config.set_value("user", "name", "Demo").set_value("user", "email", "demo@example.invalid")
                 config.set_value("commit", "gpgsign", "false").set_value("core", "hooksPath", "/dev/null")
@@ -47,17 +55,13 @@ class ManifestRepository:
 
     def commit(self, message: str) -> str:
         """Commit everything to ``main`` and push; returns the commit."""
-        from git import Repo
-
-        with Repo(self.work) as repo:
+        with self._open() as repo:
             repo.git.add("--all")
             return self._push(repo.index.commit(message).hexsha)
 
     def propose(self, number: int, message: str) -> str:
         """Commit everything as the head of a pull request; ``main`` stays as it is. Returns the commit."""
-        from git import Repo
-
-        with Repo(self.work) as repo:
+        with self._open() as repo:
             repo.git.checkout("-b", f"pull-{number}")
             repo.git.add("--all")
             head = repo.index.commit(message).hexsha
@@ -67,19 +71,23 @@ class ManifestRepository:
 
     def merge(self, number: int) -> str:
         """Merge a pull request into ``main`` and push; returns the merge commit."""
-        from git import Repo
-
-        with Repo(self.work) as repo:
+        with self._open() as repo:
             repo.git.merge("--no-ff", "--no-edit", "-m", f"Merge pull request #{number}", f"pull-{number}")
             return self._push(repo.head.commit.hexsha)
 
     def _push(self, commit: str) -> str:
-        from git import Repo
-
         self._announce(commit)
-        with Repo(self.work) as repo:
+        with self._open() as repo:
             repo.remote("origin").push("main:main").raise_if_error()
         return commit
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[Repo]:
+        from git import Repo
+
+        with Repo(self.work) as repo:
+            repo.git.update_environment(**ISOLATED)
+            yield repo
 
     # -- edits ------------------------------------------------------------------------------------------------------
 
