@@ -216,9 +216,11 @@ def clear_screen() -> None:
 
 
 def redraw(lines: Sequence[str]) -> None:
-    """Replace what the terminal shows by ``lines``, which `captured` has collected. A line that is too wide is cut off."""
-    body = "\x1b[K\n".join(lines)
-    _OUT.write(f"\x1b[?7l\x1b[H{body}\x1b[J\x1b[?7h")
+    """Replace what the terminal shows by ``lines`` (one or more), which `captured` has collected. A line that is too wide is cut off."""
+    *head, last = lines
+    # Erased before it is written: behind the last column, that would erase the last character.
+    body = "".join(f"\x1b[K{line}\n" for line in head) + f"\x1b[J{last}"
+    _OUT.write(f"\x1b[?7l\x1b[H{body}\x1b[?7h")
     _OUT.flush()
 
 

@@ -193,6 +193,12 @@ def test_n41_our_own_signs_have_a_form_in_ascii(monkeypatch: pytest.MonkeyPatch,
     assert raw.getvalue() == shown
 
 
+def test_a_line_as_wide_as_the_terminal_keeps_its_last_character(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = fresh(monkeypatch)
+    sink.redraw(["x" * 80, "y"])
+    assert screen.shown() == f"\x1b[?7l\x1b[H\x1b[K{'x' * 80}\n\x1b[Jy\x1b[?7h"
+
+
 # -- N41: streams that do not take what is written ------------------------------------------------------------------------
 
 
