@@ -109,7 +109,8 @@ and errors go to stderr. `-o json` prints one JSON document with a `formatVersio
 Every command that lists has `-o text|wide|json|name`, `--watch` and `--utc`. Text fits the width of the terminal and breaks between
 words; revisions and commits are short, and times are ages (`3m`). `wide` has more columns and shortens nothing, and `name` prints
 only names, one per line. `--watch` redraws the list in place on a terminal, and prints it again on every change into a file or pipe.
-What you pass to `approve` (an id, a digest) is never shortened.
+What you pass to `approve` (an id, a digest) is never shortened. `history` has one row for each write: a
+row `intent` is a write without outcome, and `wide` has the intents of finished writes too.
 
 On a terminal, `apply` and everything else that takes longer than a second show a bar on stderr. Elsewhere each change is one line.
 

@@ -33,6 +33,11 @@ class Clock:
             return at
         return span(passed) if passed > -1 else f"in {span(-passed)}"
 
+    def due(self, at: str) -> str:
+        """Return the time ``at`` of something to come: ``in 3m``, ``now`` if it has passed, or the time itself."""
+        shown = self.age(at)
+        return shown if self.utc or shown in {at, "-"} or shown.startswith("in ") else "now"
+
     def ago(self, at: str) -> str:
         """Return the time ``at`` for a sentence: ``3m ago``, ``in 3m``, or the time itself."""
         shown = self.age(at)

@@ -13,7 +13,7 @@ from reconciler.cli.plan import planset_of, prepare_all, read_source, show
 from reconciler.cli.progress import LiveChanges, progress
 from reconciler.cli.session import configuration
 from reconciler.cli.sink import Ink, out
-from reconciler.cli.tables import counted, painter, short_revision
+from reconciler.cli.tables import counted, object_name, painter, short_revision
 from reconciler.config.settings import Config
 from reconciler.model.errors import ManifestError, PlanMoved, ReconcilerError
 from reconciler.model.exit_codes import EXIT_ERROR, EXIT_OK, EXIT_PARTIAL
@@ -123,7 +123,7 @@ def _check_digest(planned: PlanSet, reviewed: str | None) -> None:
 def _line(change: Change) -> str:
     from reconciler.model.printable import plain
 
-    return plain(f"{change.action.value:8} {change.address} ({change.cls.value})")
+    return plain(f"{change.action.value:8} {object_name(change.address)} ({change.cls.value})")
 
 
 def _show_results(current: Current, done: Applied, output: str, *, manifests: int) -> None:
@@ -147,13 +147,19 @@ def _show_results(current: Current, done: Applied, output: str, *, manifests: in
         )
         return
     for problem in unread:
-        say(f"{problem.code}: {problem.message}" + (f"\n  {problem.hint}" if problem.hint else ""))
+        _say_error(f"{problem.code}: {problem.message}", problem.hint)
     for address, error in done.failed.items():
-        say(f"{address}: {error.code}: {error.message}" + (f"\n  {error.hint}" if error.hint else ""))
+        _say_error(f"{object_name(address)}: {error.code}: {error.message}", error.hint)
     for change in done.left:
         say(f"not tried: {_line(change)}" + (f": {change.reason} {change.message}".rstrip() if change.reason else ""))
     _show_moved(done)
     out(*_summary(done, len(unread), manifests, good=_exit_code(current, done) == EXIT_OK))
+
+
+def _say_error(text: str, hint: str) -> None:
+    say(text)
+    if hint:
+        say(f"  {hint}")
 
 
 def _show_moved(done: Applied) -> None:

@@ -13,7 +13,7 @@ from reconciler.cli.options import EventsOptions, RedeliverOptions, ReplayOption
 from reconciler.cli.progress import waiting
 from reconciler.cli.session import configuration
 from reconciler.cli.sink import json_document, out
-from reconciler.cli.tables import fields, reason_of, table, values
+from reconciler.cli.tables import fields, prefixed, reason_of, table, values
 from reconciler.config.settings import Config
 from reconciler.model.errors import UsageError
 from reconciler.model.events import NOT_ROUTED
@@ -21,6 +21,8 @@ from reconciler.model.exit_codes import EXIT_OK, EXIT_PARTIAL
 from reconciler.model.views import EventDetail, EventList, EventView, ItemView, ReplayedEvent, SweptList, TriggeredEvent
 
 SWEEP_S = 600.0
+MOST_PAGES = 20
+"""Pages that are read to find events among test deliveries."""
 
 
 def events(options: EventsOptions) -> int:
@@ -37,24 +39,42 @@ def _detail(config: Config, identity: str) -> Listing:
 
 
 def _list(config: Config, options: EventsOptions) -> Listing:
-    """Return the events without the deliveries by which providers test a webhook; ``-o json`` has all of them."""
+    """Return the events without the deliveries by which providers test a webhook; ``-o json`` has all of them.
+
+    Test deliveries do not count towards ``--limit``: more pages are read for them.
+    """
     request = {"verb": "events", "limit": options.limit, "source": options.source, "state": options.state}
     answer = look(config, request, EventList)
     view = answer.view
-    shown = [event for event in view.events if options.all or event.type not in NOT_ROUTED]
-    hidden = len(view.events) - len(shown)
+    if options.output == "json":
+        return Listing(answer.document, [], lambda _: None)
+    shown, hidden = _routed(view.events, options)
+    for _ in range(MOST_PAGES):
+        if len(shown) >= options.limit or not view.next:
+            break
+        view = look(config, {**request, "before": view.next}, EventList).view
+        more, tests = _routed(view.events, options)
+        shown, hidden = shown + more, hidden + tests
+    older = bool(view.next) or len(shown) > options.limit
+    shown = shown[: options.limit]
 
     def text(style: Style) -> None:
         if hidden and not shown:
-            out(f"no events but {hidden} {_TESTS[hidden != 1]}: use --all")
+            prefixed("", f"no events but {hidden} {_TESTS[hidden != 1]}: use --all")
             return
         _table(shown, style)
         if hidden:
             style.note(f"{hidden} {_TESTS[hidden != 1]} not shown: use --all")
-        if view.next:
+        if older:
             style.note("there are older events: increase --limit")
 
-    return Listing(answer.document, [event.id for event in shown], text)
+    return Listing(answer.document, [event.id for event in shown], text, key=shown)
+
+
+def _routed(events: Sequence[EventView], options: EventsOptions) -> tuple[list[EventView], int]:
+    """Return the events to show, and the number of test deliveries among the others."""
+    shown = [event for event in events if options.all or event.type not in NOT_ROUTED]
+    return shown, len(events) - len(shown)
 
 
 _TESTS = ("test delivery", "test deliveries")

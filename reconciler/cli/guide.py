@@ -79,7 +79,8 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     ),
     "app": (
         "reconciler app create --org acme",
-        "reconciler app create --user octocat --permission checks=write --no-browser --port 8099",
+        "reconciler app create --org acme --permission checks=write",
+        "reconciler app create --user octocat --no-browser --port 8099",
         "reconciler app status",
         "reconciler app status Integration/github -o json",
     ),

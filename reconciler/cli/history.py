@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,10 +15,11 @@ from reconciler.cli.options import ExplainOptions, HistoryOptions
 from reconciler.cli.session import configuration, require_state
 from reconciler.cli.sink import out
 from reconciler.cli.status import no_resource, read
-from reconciler.cli.tables import name_of, prefixed, table
+from reconciler.cli.tables import counted, name_of, place_of, prefixed, table
 from reconciler.config.settings import Config
 from reconciler.model.errors import UsageError
 from reconciler.model.exit_codes import EXIT_ERROR, EXIT_OK
+from reconciler.model.resources import ResourceId
 from reconciler.model.status_document import ResourceRow
 from reconciler.model.times import iso
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from reconciler.state import Store
 
 JOURNAL_ROWS = 40
+INTENT = "intent"
+"""Outcome of an audit row that is committed before its write."""
 
 
 def explain(options: ExplainOptions) -> int:
@@ -36,7 +40,6 @@ def explain(options: ExplainOptions) -> int:
 
 def _explained(config: Config, options: ExplainOptions) -> Listing:
     from reconciler.engine.control import parse_resource
-    from reconciler.model.resources import ResourceId
 
     file = Path(config.status.file)
     rows = read(file).resources if file.exists() else ()
@@ -61,7 +64,7 @@ def _explained(config: Config, options: ExplainOptions) -> Listing:
             _show_status(row, style)
         out("  journal (newest last)")
         for entry in reversed(entries):
-            what = f"{style.revision(entry.revision)} {_event(entry, style)}".strip()
+            what = f"{style.revision(entry.revision)} {_event(entry, identity.path, style)}".strip()
             prefixed(f"    {style.clock.age(iso(entry.at)):6} ", what)
 
     return Listing(document, [str(identity)], text)
@@ -75,11 +78,14 @@ def _show_status(row: ResourceRow, style: Style) -> None:
         out(f"  condition  {condition.type}={condition.status} {condition.reason}{since}")
         if condition.message:
             prefixed("             ", condition.message)
+    path = ResourceId(row.kind, row.canvas, row.name).path
     for managed in row.objects:
-        prefixed("  object     ", f"{managed.address} = {managed.external_id}")
+        prefixed("  object     ", f"{place_of(managed.address, path)} #{managed.external_id}")
     for drift in row.drift:
-        prefixed("  drift      ", f"{drift.address} {drift.path or '(missing)'} ({drift.cls})")
-    prefixed("  next       ", f"{clock.age(row.next_reconcile_at)}, attempts {row.attempts}")
+        prefixed("  drift      ", f"{place_of(drift.address, path)} {drift.path or '(missing)'} ({drift.cls})")
+    attempts = f", after {counted(row.attempts, 'attempt')}" if row.attempts else ""
+    if row.next_reconcile_at:
+        prefixed("  next       ", f"{clock.due(row.next_reconcile_at)}{attempts}")
 
 
 class _JournalDetail(msgspec.Struct, frozen=True):
@@ -99,22 +105,26 @@ class _JournalDetail(msgspec.Struct, frozen=True):
     request: str = ""
 
 
-def _event(entry: JournalEntry, style: Style) -> str:
+def _event(entry: JournalEntry, resource: str, style: Style) -> str:
+    """Return what happened to an object of ``resource`` (a path), or to its items and executions."""
     if entry.event == "next_try":
-        return f"next try {style.clock.age(iso(float(str(entry.detail['at']))))}"
+        return f"next try {style.clock.ago(iso(float(str(entry.detail['at']))))}"
     if "id" in entry.detail:  # an item or an execution
         pairs = " ".join(f"{key}={value}" for key, value in entry.detail.items() if key != "id" and value not in ("", None))
         return f"{entry.event.replace('_', ' ')}  {entry.detail['id']} {pairs}"
     detail = msgspec.convert(entry.detail, _JournalDetail)
+    place = place_of(detail.address, resource)
     if entry.event == "planned":
         fields = f" {', '.join(detail.fields)}" if detail.fields else ""
         reason = f" — {detail.reason}" if detail.reason else ""
-        change = f"{detail.action} ({detail.cls}, {detail.disposition}) {detail.address}{fields}{reason}"
+        change = f"{detail.action} ({detail.cls}, {detail.disposition}) {place}{fields}{reason}"
         return f"planned  {change} from {detail.file}"
     if entry.event == "applied":
-        return f"applied  {detail.action} {detail.address} → {detail.external_id or '-'} in {detail.duration_ms} ms"
+        number = f" #{detail.external_id}" if detail.external_id else ""
+        return f"applied  {detail.action} {place}{number} in {detail.duration_ms} ms"
     if entry.event == "failed":
-        return f"failed   {detail.action} {detail.address}: {detail.code} {detail.error} {detail.request}"
+        request = "" if detail.request in detail.error else f" ({detail.request})"
+        return f"failed   {detail.action} {place}: {detail.code} {detail.error}{request}"
     return f"{entry.event:8} {detail.code} {detail.error}"
 
 
@@ -137,19 +147,37 @@ def history(options: HistoryOptions) -> int:
 
 def _list(config: Config, options: HistoryOptions) -> Listing:
     from reconciler.engine.control import parse_resource
-    from reconciler.model.resources import ResourceId
 
     store = _store(config)
     try:
         known = {ResourceId.from_path(path) for path in store.resources()}
         identity = parse_resource(options.resource, known) if options.resource else None
-        rows = store.audit_tail(options.limit, resource=identity.path if identity is not None else None)
+        each_row = options.output in {"json", "wide"}
+        limit = options.limit if each_row else 2 * options.limit  # a change has two rows
+        rows = store.audit_tail(limit, resource=identity.path if identity is not None else None)
     finally:
         store.close()
     if identity is not None and not rows and identity not in known:
         raise no_resource(str(identity), map(str, known))
+    if not each_row:
+        rows = settled(rows)[: options.limit]
     names = list(dict.fromkeys(name_of(entry.resource) for _, entry in rows if entry.resource))
     return Listing({"rows": [_row(number, entry) for number, entry in rows]}, names, lambda style: _table(rows, style))
+
+
+def settled(rows: Sequence[tuple[int, AuditEntry]]) -> list[tuple[int, AuditEntry]]:
+    """Return ``rows`` (newest first) without the intents that have an outcome; one without outcome is a write that is not settled."""
+    open_outcomes: Counter[tuple[str, str, str]] = Counter()
+    kept = []
+    for number, entry in rows:
+        write = (entry.verb, entry.resource, entry.address or entry.external_id)
+        if entry.outcome == INTENT and open_outcomes[write]:
+            open_outcomes[write] -= 1
+            continue
+        if entry.outcome != INTENT:
+            open_outcomes[write] += 1
+        kept.append((number, entry))
+    return kept
 
 
 def _table(rows: Sequence[tuple[int, AuditEntry]], style: Style) -> None:
@@ -163,7 +191,11 @@ def _table(rows: Sequence[tuple[int, AuditEntry]], style: Style) -> None:
 def _cells(number: int, entry: AuditEntry, style: Style) -> list[str]:
     detail = msgspec.convert(entry.detail, _AuditDetail)
     why = " ".join(text for text in (detail.cls, detail.reason, detail.error) if text)
-    what = [entry.address, f"[{', '.join(detail.fields)}]" if detail.fields else "", f"({why})" if why else ""]
+    what = [
+        place_of(entry.address, entry.resource),
+        f"[{', '.join(detail.fields)}]" if detail.fields else "",
+        f"({why})" if why else "",
+    ]
     return [
         str(number),
         style.clock.age(iso(entry.at)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
@@ -33,7 +34,13 @@ docs/errors."""
 
 _CHOICE = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)")
 _WIDTH = 78
-"""Columns of the texts that are wrapped here; argparse wraps the rest to the terminal."""
+"""Most columns of the texts that are wrapped here; argparse wraps the rest to the terminal."""
+_NARROWEST = 30
+
+
+def _width() -> int:
+    """Return the columns of the texts that are wrapped here."""
+    return max(min(_WIDTH, shutil.get_terminal_size((80, 24)).columns), _NARROWEST)
 
 
 class _HelpFormatter(argparse.HelpFormatter):
@@ -119,17 +126,20 @@ def grouped() -> Iterator[tuple[str, list[Verb]]]:
         yield title, [by_name[name] for name in names if name in by_name]
 
 
+def _fitting(text: str) -> str:
+    """Return ``text`` with lines that fit into the terminal."""
+    return "\n".join(part for line in text.splitlines() for part in textwrap.wrap(line, _width()) or [""])
+
+
 def _guide() -> str:
     """Return the list of verbs in their groups."""
-    column = max(len(verb.name) for verb in VERBS) + 4
+    column, width = max(len(verb.name) for verb in VERBS) + 4, _width()
     lines: list[str] = []
     for title, verbs in grouped():
         lines += ["", f"{title}:"] if lines else [f"{title}:"]
         for verb in verbs:
             first = f"  {verb.name:{column - 2}}"
-            lines += textwrap.wrap(
-                verb.help, _WIDTH, initial_indent=first, subsequent_indent=" " * column, break_on_hyphens=False
-            )
+            lines += textwrap.wrap(verb.help, width, initial_indent=first, subsequent_indent=" " * column, break_on_hyphens=False)
     return "\n".join(lines)
 
 
@@ -152,8 +162,8 @@ def build_parsers(only: str | None = None) -> tuple[Parser, dict[str, Parser]]:
         prog="reconciler",
         parents=[common],
         formatter_class=_RawHelpFormatter,
-        description=f"{_DESCRIPTION}\n\n{_guide()}",
-        epilog=_EPILOG,
+        description=f"{_fitting(_DESCRIPTION)}\n\n{_guide()}",
+        epilog=_fitting(_EPILOG),
     )
     commands = parser.add_subparsers(prog="reconciler", dest="verb", metavar="VERB", parser_class=Parser)
     verbs: dict[str, Parser] = {}
@@ -166,7 +176,7 @@ def build_parsers(only: str | None = None) -> tuple[Parser, dict[str, Parser]]:
             verb.name,
             parents=[common],
             help=verb.help,
-            description=textwrap.fill(description, _WIDTH, break_on_hyphens=False),
+            description=textwrap.fill(description, _width(), break_on_hyphens=False),
             epilog=_example(verb),
             formatter_class=_RawHelpFormatter,
         )

@@ -160,14 +160,14 @@ class LiveChanges:
 
 
 def step_line(step: Step) -> str:
-    """Return the line of one change: what was done to which object, its result and its time."""
+    """Return the line of one change: what was done to which object, its result and its time. `apply` shows errors at its end."""
     from reconciler.planning.render.words import SYMBOLS
 
     change = step.change
-    end = "done" if step.error is None else f"{step.error.code}: {step.error.message}"
-    number = f" (id {step.external_id})" if step.external_id else ""
+    end = "done" if step.error is None else "failed"
+    note = f" ({step.error.code})" if step.error is not None else f" (id {step.external_id})" if step.external_id else ""
     what = f"{SYMBOLS[change.action]} {change.resource} {change.scope}"
-    return plain(f"  {what}: {_doing(change)}… {end} after {step.duration_ms / 1000:.1f} s{number}")
+    return plain(f"  {what}: {_doing(change)}… {end} after {step.duration_ms / 1000:.1f} s{note}")
 
 
 def _doing(change: Change) -> str:

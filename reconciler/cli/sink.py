@@ -25,6 +25,10 @@ _COLOURS = frozenset({0, 1, 2, 3, 4, 22, 23, 24, *range(30, 50), *range(90, 98),
 _LONG_COLOURS = {"5": 2, "2": 4}
 """How many parameters follow 38 and 48, by the first of them."""
 _RESET = "\x1b[0m"
+_ASCII = str.maketrans(
+    {"…": "...", "→": "->", "±": "+-", "—": "-", "–": "-", "·": "-", "×": "x", "✓": "ok", "✗": "no", "█": "#", "░": "."}
+)
+"""How the signs of this program are written where the locale has no character for them."""
 _LINE_END = re.compile("\r\n|\r|\n")
 
 
@@ -60,8 +64,7 @@ class _Output:
         if self.gone:
             return
         encoding = self.stream.encoding or "utf-8"
-        fitting = text.encode(encoding, "backslashreplace").decode(encoding)
-        self._guarded(lambda: self.stream.write(fitting))
+        self._guarded(lambda: self.stream.write(_encodable(text, encoding)))
 
     def write_utf8(self, text: str) -> None:
         """Write text for programs: UTF-8 in every locale, as JSON and YAML require."""
@@ -99,6 +102,15 @@ class _Output:
             void = os.open(os.devnull, os.O_WRONLY)
             os.dup2(void, self.stream.fileno())
             os.close(void)
+
+
+def _encodable(text: str, encoding: str) -> str:
+    """Return ``text`` with only characters of ``encoding``: our own signs in ASCII, all others escaped."""
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.translate(_ASCII).encode(encoding, "backslashreplace").decode(encoding)
+    return text
 
 
 _OUT, _ERR = _Output("stdout"), _Output("stderr")
@@ -172,7 +184,7 @@ def block(text: str) -> None:
 
 def coloured(text: str) -> None:
     """Write lines to stdout that may contain colours (SGR): logs, and plans, which escape the texts that they quote."""
-    for line in _LINE_END.split(text):
+    for line in _LINE_END.split(text.removesuffix("\n")):
         _OUT.write(_neutral(_keep_colours(line)) + "\n")
 
 
@@ -204,9 +216,11 @@ def clear_screen() -> None:
 
 
 def redraw(lines: Sequence[str]) -> None:
-    """Replace what the terminal shows by ``lines``, which `captured` has collected. A line that is too wide is cut off."""
-    body = "\x1b[K\n".join(lines)
-    _OUT.write(f"\x1b[?7l\x1b[H{body}\x1b[J\x1b[?7h")
+    """Replace what the terminal shows by ``lines`` (one or more), which `captured` has collected. A line that is too wide is cut off."""
+    *head, last = lines
+    # Erased before it is written: behind the last column, that would erase the last character.
+    body = "".join(f"\x1b[K{line}\n" for line in head) + f"\x1b[J{last}"
+    _OUT.write(f"\x1b[?7l\x1b[H{body}\x1b[?7h")
     _OUT.flush()
 
 

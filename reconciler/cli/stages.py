@@ -69,21 +69,21 @@ def _list(config: Config, options: ExecutionsOptions) -> Listing:
 
 
 def _head(style: Style) -> list[str]:
-    wide = ["EVENT", "REVISION"] if style.wide else []
+    wide = ["EVENT", "REVISION", "RUN"] if style.wide else []
     return ["ID", "STAGE", "LABEL", "STATE", style.clock.head, "COMMIT", *wide, "WHY"]
 
 
 def _item_row(item: ItemView, style: Style) -> list[str]:
-    wide = [item.event, item.revision] if style.wide else []
+    wide = [item.event, item.revision, "-"] if style.wide else []
     age, why = style.clock.age(item.created_at), _joined_by("; ", waits_for(item), came_from(item.origin))
     return [item.id, item.stage, style.cut(item.label), "queued", age, style.digest(item.origin.commit) or "-", *wide, why]
 
 
 def _run_row(run: ExecutionView, style: Style) -> list[str]:
-    wide = ["-", run.revision] if style.wide else []
+    wide = ["-", run.revision, run.url or run.external_id or "-"] if style.wide else []
     commit = style.digest(run.origin.commit) if run.origin is not None else ""
     origin = came_from(run.origin) if run.origin is not None else ""
-    why = _joined_by("; ", _reason(run), origin, run.url)
+    why = _joined_by("; ", _reason(run), origin)
     age, state = style.clock.age(run.created_at), run.result or run.state
     return [run.id, run.stage, style.cut(run.label), state, age, commit or "-", *wide, why]
 

@@ -77,7 +77,7 @@ def _check_name(document: StatusDocument, text: str | None) -> None:
     if kind.lower() in kinds and not name and not canvas:
         return  # none of this kind is declared
     if kind.lower() not in kinds:
-        raise UsageError(f"no kind {kind!r}", hint=_guess(kind, kinds.values()))
+        raise UsageError(f"no kind {kind!r}", hint=did_you_mean(kind, kinds.values(), f"Kinds: {', '.join(kinds.values())}."))
     raise no_resource(text, map(_name, document.resources))
 
 
@@ -209,10 +209,7 @@ def _show_daemon(document: StatusDocument, style: Style) -> None:
 def _show_credential(credential: CredentialRow, clock: Clock) -> None:
     texts = [] if credential.valid else ["not checked" if credential.valid is None else "refused"]
     texts += ["missing " + ", ".join(credential.missing)] if credential.missing else []
-    if credential.valid:
-        open_questions = [LABELS.get(question, question) for question in credential.unknown if question != "valid"]
-        texts += [f"unknown: {', '.join(open_questions)}"] if open_questions else []
-        texts += [f"ends {clock.age(credential.expires_at)}"] if credential.expires_at else []
+    texts += [f"ends {clock.age(credential.expires_at)}"] if credential.valid and credential.expires_at else []
     red = credential.valid is False or credential.missing
     if texts:
         prefixed(f"credential {name_of(credential.name)}: ", "; ".join(texts), "31" if red else "33")
@@ -241,6 +238,7 @@ def _show_resources(rows: Sequence[ResourceRow], style: Style) -> None:
 def _message(row: ResourceRow) -> str:
     """Return the message of Ready, and the other conditions that say something."""
     quiet = {ConditionType.CREDENTIALS_VALID, ConditionType.DELIVERING}
+    quiet |= {ConditionType(row.ready.reason)} if row.ready.reason in set(ConditionType) else set()
     notes = [f"[{c.type}]" for c in row.conditions[1:] if c.type not in quiet and c.status == "True"]
     notes += [
         f"[not delivering: {c.reason}]" for c in row.conditions if c.type == ConditionType.DELIVERING and c.status == "False"

@@ -66,7 +66,7 @@ def columns(stream: str = "stdout") -> int | None:
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, none: str) -> None:
     """Print ``rows`` under ``head``. On a terminal, cells that do not fit continue below their row. Without rows, print ``none``."""
     if not rows:
-        out(none)
+        prefixed("", none)
         return
     cells = [[cut(plain(" ".join(cell[:MOST_TEXT].split())), MOST_COLUMNS) for cell in row] for row in rows]
     widths = [max(width_of(row[i]) for row in [head, *cells]) for i in range(len(head))]
@@ -141,12 +141,14 @@ def fields(title: str, rows: Sequence[tuple[str, str]]) -> None:
 def prefixed(prefix: str, text: str, code: str = "") -> None:
     """Print ``text`` behind ``prefix``; on a terminal it wraps at words, below its own beginning."""
     paint, limit, start = painter(), columns(), width_of(plain(prefix))
-    if limit is None or limit - start < LEAST_COLUMNS:
+    shown = plain(text[:MOST_TEXT])
+    if limit is None or start + width_of(shown) <= limit:
         out(prefix, paint(code, text))
         return
-    shown = plain(text[:MOST_TEXT])
-    if limit - start < max(map(width_of, shown.split()), default=0) <= limit - _INDENT:
-        out(prefix)
+    longest = max(map(width_of, shown.split()), default=0)
+    if limit - start < LEAST_COLUMNS or limit - start < longest <= limit - _INDENT:
+        for line in wrap(plain(prefix.rstrip()), limit):
+            out(line)
         for line in wrap(shown, limit - _INDENT):
             out(" " * _INDENT, paint(code, line))
         return
@@ -185,6 +187,17 @@ def name_of(path: str) -> str:
     return str(ResourceId.from_path(path)) if path.count("/") == 2 else path
 
 
+def object_name(address: str) -> str:
+    """Return ``EventSource/web github/repository-webhook[acme/web]`` for the address of an object."""
+    resource, _, place = address.partition("#")
+    return f"{name_of(resource)} {place}".rstrip()
+
+
+def place_of(address: str, resource: str) -> str:
+    """Return the address of an object of ``resource`` (a path) without the resource: ``github/repository-webhook[acme/web]``."""
+    return address.removeprefix(f"{resource}#")
+
+
 def short_revision(revision: str) -> str:
     """Return ``main@01234567`` for ``main@sha1:0123456789…``; a text of another form stays the same."""
     source, separator, digest = revision.partition(":")
@@ -203,8 +216,10 @@ __all__ = [
     "counted",
     "fields",
     "name_of",
+    "object_name",
     "pad",
     "painter",
+    "place_of",
     "prefixed",
     "reason_of",
     "short_revision",

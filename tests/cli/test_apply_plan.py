@@ -50,7 +50,7 @@ def test_n0_what_is_answered_with_yes_is_what_was_shown(drifting: World) -> None
     assert drifting.hooks("two") == []
     assert "RC6040" in text
     assert re.search(r"~ EventSource/one github/repository-webhook\[acme/one\]: updating… done after \d+\.\d s \(id \d+\)", text)
-    assert re.search(r"create +EventSource/default/two#", text)
+    assert re.search(r"create +EventSource/two github/repository-webhook", text)
     assert "reconciler plan" in text
     assert "✗ 1 applied, 0 failed, 0 blocked, 1 moved" in text
 

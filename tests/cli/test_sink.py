@@ -185,6 +185,20 @@ def test_n13_errors_and_usage_are_escaped_too(tmp_path: Path) -> None:
         assert all(SHOWN.fullmatch(line) for line in done.stderr.split("\n")), ascii(done.stderr)
 
 
+@pytest.mark.parametrize(("encoding", "shown"), [("ascii", b"a -> b... \\u540d\n"), ("utf-8", "a → b… 名\n".encode())])
+def test_n41_our_own_signs_have_a_form_in_ascii(monkeypatch: pytest.MonkeyPatch, encoding: str, shown: bytes) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding, write_through=True))
+    sink.out("a → b… 名")
+    assert raw.getvalue() == shown
+
+
+def test_a_line_as_wide_as_the_terminal_keeps_its_last_character(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = fresh(monkeypatch)
+    sink.redraw(["x" * 80, "y"])
+    assert screen.shown() == f"\x1b[?7l\x1b[H\x1b[K{'x' * 80}\n\x1b[Jy\x1b[?7h"
+
+
 # -- N41: streams that do not take what is written ------------------------------------------------------------------------
 
 

@@ -95,6 +95,9 @@ def test_events_say_what_each_led_to_and_hide_test_deliveries(seen: World) -> No
     assert " ping " not in done.stdout
     assert re.search(r"hand +manual +processed +Stage/quick passed; not Stage/asked: ", done.stdout)
     assert re.search(r"hand +manual +processed +Stage/asked queued; ", done.stdout)
+    newest = seen.cli("events", "--limit", "1").stdout.splitlines()
+    assert len(newest) == 2, "test deliveries do not count towards the limit"
+    assert " manual " in newest[1]
     everything = seen.cli("events", "--all")
     assert " ping " in everything.stdout
     answer = json.loads(seen.cli("events", "-o", "json").stdout)["events"]
@@ -177,7 +180,7 @@ def test_apply_shows_each_change_as_it_goes_and_a_bar_when_it_takes_longer(world
     done = re.findall(r"\+ EventSource/(\w+) github/repository-webhook\[acme/\w+\]: creating… done after \d+\.\d s", one_line)
     assert sorted(done) == ["one", "three", "two"]
     assert re.search(r"applying \[#+-*\] \d/3  |reading the providers again… ", shown)
-    last = lines_of(shown)[-1].rpartition("\x1b[K")[2]
+    last = lines_of(shown)[-1]
     assert last == "✓ 3 applied, 0 failed, 0 blocked, 0 moved; 5 manifests now in force"
     assert not re.search(r'"level":|\[(?:info|warning|error)', shown)
 
@@ -190,6 +193,24 @@ def test_apply_into_a_pipe_prints_one_line_for_each_change_and_no_bar(world: Wor
     assert re.fullmatch(
         r"  \+ EventSource/one github/repository-webhook\[acme/one\]: creating… done after \d+\.\d s \(id \d+\)\n", done.stderr
     ), done.stderr
+
+
+def test_apply_that_fails_in_part_says_once_what_failed_and_what_to_do(world: World) -> None:
+    for name in ("one", "two", "nowhere"):
+        world.source(name)
+    world.servers["github"].admin.fault(method="POST", path="/repos/acme/two/hooks", times=9, effect="answer", status=422)
+    done = world.cli("apply", "--yes")
+    assert done.returncode == 6, done.stderr
+    assert re.search(r"two github/repository-webhook\[acme/two\]: creating… failed after \d+\.\d s \(RC\d{4}\)\n", done.stderr)
+    assert re.search(r"^EventSource/two github/repository-webhook\[acme/two\]: RC\d{4}: ", done.stderr, re.MULTILINE)
+    assert "\\n" not in done.stderr
+    assert re.search(r"^RC5014: .*nowhere.*\n  \S", done.stderr, re.MULTILINE), done.stderr
+    assert done.stdout.splitlines()[-1].startswith("✗ 1 applied, 1 failed, 0 blocked, 0 moved, 1 could not be read")
+    history = world.cli("history", "--limit", "2").stdout
+    assert "EventSource/two" in history
+    assert "create refused" in history
+    assert " intent " not in history
+    assert " create intent " in world.cli("history", "-o", "wide").stdout
 
 
 # -- errors ---------------------------------------------------------------------------------------------------------------

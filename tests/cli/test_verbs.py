@@ -82,6 +82,9 @@ def test_no_line_of_any_help_is_wider_than_a_terminal(
         shown = capsys.readouterr().out
         assert shown.startswith("usage: reconciler")
         assert [line for line in shown.splitlines() if len(line) > 80] == []
+    monkeypatch.setenv("COLUMNS", "40")
+    assert main(["--help"]) == 0
+    assert [line for line in capsys.readouterr().out.splitlines() if len(line) > 40] == []
 
 
 def test_every_verb_has_a_module_with_its_function_and_help() -> None:

@@ -133,6 +133,23 @@ def test_a_table_wraps_its_last_column_and_moves_it_below_when_there_is_no_room(
     assert shown(monkeypatch, rows, None)[1:] == ["  ".join(rows[0])]
 
 
+def test_a_field_moves_below_its_name_where_the_terminal_is_too_narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    def printed(columns: int | None) -> list[str]:
+        screen = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
+        monkeypatch.setattr(sys, "stdout", screen)
+        monkeypatch.setattr(tables, "columns", lambda _="stdout": columns)
+        tables.prefixed("credential Integration/github: ", "refused; ends in 3m")
+        return screen.buffer.getvalue().decode().splitlines()  # type: ignore[attr-defined]
+
+    assert printed(40) == ["credential Integration/github:", "    refused; ends in 3m"]
+    assert printed(60) == printed(None) == ["credential Integration/github: refused; ends in 3m"]
+
+
+def test_what_is_due_is_to_come_or_now() -> None:
+    clock = Clock(1_000_000_000.0)
+    assert (clock.due("2001-09-09T01:50:00Z"), clock.due("2001-09-09T01:43:40Z"), clock.due("")) == ("in 3m", "now", "-")
+
+
 # -- source lines ---------------------------------------------------------------------------------------------------------
 
 

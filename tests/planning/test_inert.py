@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shutil
+import subprocess
 
 import pytest
 from hypothesis import given, settings
@@ -115,3 +117,19 @@ def test_a_cut_never_breaks_a_fence_or_a_fold(limit):
         assert html.count("<details>") == html.count("</details>")
         assert "<b>" not in re.sub(r"<b><code>", "", html)
         assert "Digest" in PARSERS[0].render(shown).rpartition("</pre>")[2].rpartition("</details>")[2]
+
+
+EXTENSIONS = ("table", "strikethrough", "autolink", "tagfilter", "tasklist")
+GITHUB = ["cmark-gfm", "--unsafe", *(word for name in EXTENSIONS for word in ("-e", name))]
+
+
+@pytest.mark.skipif(shutil.which("cmark-gfm") is None, reason="cmark-gfm is a Debian package")
+@pytest.mark.parametrize("text", [*HOSTILE, *MORE])
+def test_github_s_own_parser_shows_hostile_text_as_text(text):
+    def page(one: str) -> str:
+        shown = render.markdown(render.document(*hostile_plan(one)))
+        html = subprocess.run(GITHUB, input=shown.encode(), capture_output=True, check=True, timeout=20).stdout.decode()
+        assert not re.search(r"<a |<img|<input|<del|##\[", html)
+        return re.sub(r"sha256:\w+|(?<=<code>)[^<]*(?=</code>)|(?<=<code class=\"language-diff\">)[^<]*(?=</code>)", "", html)
+
+    assert page(text.strip() or "x") == page("harm-less")

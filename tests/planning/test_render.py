@@ -335,6 +335,14 @@ def test_thousands_of_changes_are_counted_on_a_terminal_too():
     assert "… and 100 more changes; `-o json` has all of them" in render.text(page(many))
 
 
+def test_thousands_of_orphans_and_notes_are_counted_on_a_terminal_too():
+    one = plan(desired(), see=tuple(observed(desired(f"old{i}"), f"9{i}") for i in range(150)))
+    text = render.text(page(PlanSet("r", (dataclasses.replace(one, notes=("seen",) * 130),))))
+    assert text.count("orphan of ours: ") == text.count("note: seen") == 100
+    assert "… and 50 more orphans; `reconciler orphans` lists them" in text
+    assert "… and 30 more notes" in text
+
+
 def test_an_empty_plan_says_so():
     assert render.text(page(PlanSet("", ()))) == "Plan: nothing to do.\n"
     made = page(PlanSet("main@sha1:0123456789abcdef", ()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.planning.render.values import bounded, excerpts, said, shown, value_text, wrapped
+from reconciler.planning.render.values import bounded, excerpts, said, shown, value_text, value_texts, wrapped
 
 words = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), max_size=300)
 
@@ -44,3 +44,19 @@ def test_a_value_has_one_line_and_no_token_of_a_url():
     )
     assert said("see https://h.example/?key=1 now") == "see https://h.example/?… now"
     assert shown("##[add-mask]x\x1b[31m") == "#\\x23[add-mask]x\\x1b[31m"
+
+
+def test_of_a_long_list_only_what_differs_is_shown():
+    names = [f"r{number}" for number in range(40)]
+    assert value_texts(names, [*names, "new"]) == ("[40 unchanged]", '[40 unchanged, "new"]')
+    assert value_texts(names, names[1:]) == ('[39 unchanged, "r0"]', "[39 unchanged]")
+    assert value_texts(names[:3], names[:2]) == ('["r0", "r1", "r2"]', '["r0", "r1"]')
+    turned = names[::-1]
+    assert value_texts(names, turned) == (value_text(names), value_text(turned))
+    assert value_texts(names, "40 unchanged") == (value_text(names), '"40 unchanged"')
+
+
+@given(st.lists(st.sampled_from("abcdefghijkl"), max_size=14), st.lists(st.sampled_from("abcdefghijkl"), max_size=14))
+def test_two_different_lists_never_look_the_same(before, after):
+    old, new = value_texts(before, after)
+    assert (old == new) == (before == after)

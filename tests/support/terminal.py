@@ -86,5 +86,6 @@ class Terminal:
 
 
 def lines_of(shown: str) -> list[str]:
-    """Return the lines of an output without colours."""
-    return re.sub("\x1b\\[[0-9;]*m", "", shown).rstrip("\n").split("\n")
+    """Return the lines of an output without colours, each as it is after bars on it were removed."""
+    lines = re.sub("\x1b\\[[0-9;]*m", "", shown).rstrip("\n").split("\n")
+    return [line.rpartition("\x1b[K")[2] for line in lines]

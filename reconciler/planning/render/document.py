@@ -14,7 +14,7 @@ from reconciler.model.plan import Action, Change, Disposition, FieldChange, Mani
 from reconciler.model.resources import Location, Resource, ResourceId
 from reconciler.model.values import Digest
 from reconciler.planning.behaviour import Fact, NextRuns, Surroundings, facts_of, identity_text
-from reconciler.planning.render.values import leaves, said, shown, value_text
+from reconciler.planning.render.values import leaves, said, shown, value_text, value_texts
 from reconciler.planning.render.words import CLASS_TITLES, SECRET, by_class, counts_of, explanation, state_text, summary
 
 
@@ -214,7 +214,7 @@ def _reference_at(change: Change, field: FieldChange) -> str:
 def _field(field: FieldChange, reference: str = "") -> Detail:
     if field.sensitive:
         return Detail(shown(field.path), SECRET, shown(f"{SECRET} from {reference}") if reference else f"{SECRET}, changed")
-    before, after = value_text(field.before), value_text(field.after)
+    before, after = value_texts(field.before, field.after)
     if before == after and field.before != field.after:  # a token in a URL, or the rest of a huge value
         after += " (it differs in a part that is not shown)"
     return Detail(shown(field.path), before, after)

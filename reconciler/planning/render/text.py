@@ -13,6 +13,8 @@ from reconciler.planning.render.words import RESOURCES_TITLE, UNREAD_TITLE, shor
 NARROWEST = 40
 MOST_ENTRIES = 2_000
 """Entries that are shown in full; the others are counted. The JSON document has all of them."""
+MOST_NOTES = 100
+"""Notes, and orphans, of one integration that are shown; the others are counted."""
 _RESET, _BOLD, _DIM = "\x1b[0m", "\x1b[1m", "\x1b[2m"
 _GREEN, _RED, _YELLOW, _MAGENTA = "\x1b[32m", "\x1b[31m", "\x1b[33m", "\x1b[35m"
 _COLOURS = {Action.CREATE: _GREEN, Action.DELETE: _RED, Action.REPLACE: _MAGENTA, Action.ADOPT: _MAGENTA}
@@ -61,12 +63,16 @@ class _Page:
         for group in section.groups:
             yield f"  {group.title}"
             yield from self._entries(group.entries)
-        for note in section.notes:
+        for note in section.notes[:MOST_NOTES]:
             first, *rest = wrapped(note, self.width - 8, 4)
             yield f"  note: {first}"
             yield from (f"        {line}" for line in rest)
-        for orphan in section.orphans:
+        if len(section.notes) > MOST_NOTES:
+            yield f"  … and {len(section.notes) - MOST_NOTES} more notes"
+        for orphan in section.orphans[:MOST_NOTES]:
             yield f"  orphan of ours: {shown(str(orphan.scope))} {shown(orphan.external_id)}"
+        if len(section.orphans) > MOST_NOTES:
+            yield f"  … and {len(section.orphans) - MOST_NOTES} more orphans; `reconciler orphans` lists them"
         if section.blocked is not None and section.blocked.sha256 is not None:
             yield f"  Blocked: {section.blocked.count} of {section.blocked.owned} owned objects. To allow exactly these:"
             yield f"    reconciler approve {section.blocked.sha256}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from reconciler.model.json import escape
 from reconciler.model.printable import plain
@@ -15,6 +15,8 @@ from reconciler.model.values import JsonValue
 
 VALUE_LIMIT = 16_384
 """Characters of one value in a document. Renderers for people cut further."""
+LONG_LIST = 8
+"""Elements of a list from which on a change shows only those that differ."""
 _CONTEXT = 24
 """Equal characters that stay visible before the first difference of two long values."""
 _SHORTEST = 12
@@ -44,6 +46,23 @@ def bounded(text: str, limit: int) -> str:
 def value_text(value: JsonValue) -> str:
     """Return ``value`` as JSON on one line."""
     return shown(json.dumps(without_tokens(value), ensure_ascii=False, sort_keys=True, default=list))
+
+
+def value_texts(before: JsonValue, after: JsonValue) -> tuple[str, str]:
+    """Return both sides of a change; of long lists only the elements that differ, behind the number of the others."""
+    if isinstance(before, list | tuple) and isinstance(after, list | tuple) and max(len(before), len(after)) >= LONG_LIST:
+        old, new = ([value_text(element) for element in side] for side in (before, after))
+        lost, added = _without(old, new), _without(new, old)
+        kept = _without(new, added)
+        if kept and (lost or added) and kept == _without(old, lost):
+            count = f"{len(kept)} unchanged"
+            return shown(f"[{', '.join([count, *lost])}]"), shown(f"[{', '.join([count, *added])}]")
+    return value_text(before), value_text(after)
+
+
+def _without(texts: Sequence[str], others: Sequence[str]) -> list[str]:
+    known = set(others)
+    return [text for text in texts if text not in known]
 
 
 def without_tokens(value: JsonValue) -> JsonValue:
