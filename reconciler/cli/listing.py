@@ -27,7 +27,7 @@ class Style:
     clock: Clock
     wide: bool = False
     note: Callable[[str], None] = say
-    """Prints a remark about the list: to stderr, or below the list that ``--watch`` draws."""
+    """Prints a remark about the list: to stderr, or below the list of ``--watch``."""
 
     def cut(self, text: str) -> str:
         """Return a free text for a column in the middle of a table: shortened, unless the list is wide."""

@@ -188,13 +188,13 @@ def name_of(path: str) -> str:
 
 
 def object_name(address: str) -> str:
-    """Return ``EventSource/web github/repository-webhook[acme/web]`` for the address of an object."""
+    """Return ``EventSource/web PROVIDER/repository-webhook[acme/web]`` for the address of an object."""
     resource, _, place = address.partition("#")
     return f"{name_of(resource)} {place}".rstrip()
 
 
 def place_of(address: str, resource: str) -> str:
-    """Return the address of an object of ``resource`` (a path) without the resource: ``github/repository-webhook[acme/web]``."""
+    """Return the address of an object of ``resource`` (a path) without the resource: ``PROVIDER/repository-webhook[acme/web]``."""
     return address.removeprefix(f"{resource}#")
 
 

@@ -35,6 +35,7 @@ ALLOWED = {
     "manifests/secret_spec.py": "the Secret's provider of this name, which is part of the manifests' interface",
     "notifications/sinks/teams.py": "hosts of Power Automate, where the URLs of its Workflows are",
     "model/codes.py": "examples in the reference of error codes",
+    "cli/guide.py": "examples of commands",
     "cli/init.py": "the starter repository is for one provider, and its files say so",
     "cli/sink.py": "GITHUB_ACTIONS tells in which environment the command runs",
     "cli/plan.py": "the output format `-o github` (workflow commands)",
