@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -139,8 +138,6 @@ def test_bash_replaces_only_what_follows_its_word_breaks(installation: Path) -> 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
 def test_the_scripts_of_other_shells_are_valid_and_ask_the_program(installation: Path, shell: str) -> None:
     assert f"__complete {shell}" in script(shell)
-    if shutil.which(shell) is None:
-        pytest.skip(f"{shell} is not installed")
     file = installation / f"completion.{shell}"
     file.write_text(script(shell))
     subprocess.run([shell, "-n", str(file)], check=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import shutil
 import subprocess
 
 import pytest
@@ -123,7 +122,6 @@ EXTENSIONS = ("table", "strikethrough", "autolink", "tagfilter", "tasklist")
 GITHUB = ["cmark-gfm", "--unsafe", *(word for name in EXTENSIONS for word in ("-e", name))]
 
 
-@pytest.mark.skipif(shutil.which("cmark-gfm") is None, reason="cmark-gfm is a Debian package")
 @pytest.mark.parametrize("text", [*HOSTILE, *MORE])
 def test_github_s_own_parser_shows_hostile_text_as_text(text):
     def page(one: str) -> str:
