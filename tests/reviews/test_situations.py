@@ -152,6 +152,19 @@ def test_a_commit_that_left_the_merge_queue_has_no_open_check(shared: ReviewWorl
     assert shared.conclusion(head) == "success"
 
 
+def test_the_comment_says_what_is_not_ready_before_the_change_but_not_to_a_fork(shared: ReviewWorld) -> None:
+    gone = SHOP.replace("shop", "nowhere")
+    head = shared.publish(gone=gone)
+    shared.github.do("push", repo=REPOSITORY, ref="refs/heads/main", commits=[{"id": head}])
+    shared.wait(lambda: any(row[0] == "failure" for row in shared.statuses(head)), "the status of the revision", 20)
+    number, own = shared.open_pull({"gone.yaml": gone.replace("push", "release")})
+    assert "- stalled: `EventSource/nowhere` `ScopeGone: " in commented(shared, number, own[:12])["body"]
+    fork, theirs = shared.open_pull({"gone.yaml": gone.replace("push", "create")}, fork=True)
+    assert "ScopeGone" not in commented(shared, fork, theirs[:12])["body"]
+    back = shared.publish(gone=named("gone"))
+    shared.github.do("push", repo=REPOSITORY, ref="refs/heads/main", commits=[{"id": back}])
+
+
 def test_the_details_link_leads_to_the_whole_plan(shared: ReviewWorld) -> None:
     files: dict[str, str | bytes | None] = {f"p/{at:03}.yaml": SHOP.replace("shop", f"page-{at:03}") for at in range(300)}
     number, head = shared.open_pull(files, title="<script>alert(1)</script>")
