@@ -31,7 +31,8 @@ STATES = {
 }
 """Conclusion of a check → state of a commit status."""
 _NOTES = {
-    Conclusion.ACTION_REQUIRED: "Blocked changes are not made until they are approved.",
+    Conclusion.ACTION_REQUIRED: "Blocked changes are not made until they are approved: by the button of the check, if it has one, or after "
+    "the merge by `reconciler approve`.",
     Conclusion.FAILURE: "Fix the errors: after a merge the resources concerned would stay at their last valid manifests.",
     Conclusion.NEUTRAL: "No manifest changes.",
 }

@@ -180,6 +180,18 @@ def test_the_details_link_leads_to_the_whole_plan(shared: ReviewWorld) -> None:
     assert page(shared, "/reviews/4711")[0] == page(shared, "/reviews/x")[0] == 404
 
 
+def test_a_secondary_rate_limit_delays_a_review_and_doubles_nothing(shared: ReviewWorld) -> None:
+    refusal = {"message": "You have exceeded a secondary rate limit. Please wait a few minutes before you try again."}
+    limited = {"status": 403, "headers": {"retry-after": "1"}, "body": refusal, "times": 1}
+    for method, path in (("POST", "/check-runs$"), ("PATCH", "/check-runs/"), ("POST", "/comments$")):
+        shared.github.fault(method=method, path=path, **limited)
+    number, head = shared.open_pull({"shop.yaml": SHOP})
+    assert shared.reviewed(head) == "success"
+    commented(shared, number, head[:12])
+    shared.github.clear_faults()
+    assert (len(shared.checks(head)), len(shared.comments(number))) == (1, 1)
+
+
 def test_reviews_are_counted(shared: ReviewWorld) -> None:
     _, head = shared.open_pull({"README.md": "hello"})
     assert shared.reviewed(head, 10) == "neutral"
