@@ -145,6 +145,7 @@ class Reviewer:
             digest=verdict.digest,
             blocked=verdict.blocked,
             resources=verdict.resources,
+            more_resources=verdict.more_resources,
         )
         report = texts.finished(state, *self._names, context)
         check = await self._write(work, report, annotations=verdict)

@@ -153,6 +153,8 @@ def _after(state: ReviewState, rows: tuple[OutcomeRow, ...]) -> list[str]:
     lines.append(_listed(shown))
     if len(rows) > len(shown):
         lines.append(f"{len(rows) - len(shown)} more.")
+    if state.more_resources:
+        lines.append(f"{state.more_resources} more resources are not followed here; `reconciler status` shows them.")
     return lines
 
 

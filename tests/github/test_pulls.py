@@ -236,3 +236,15 @@ def test_events_that_are_read():
     assert read("merge_group", action="destroyed", reason="merged", merge_group=group).group.is_gone
     assert read("push", ref="refs/heads/main").pushed == "main"
     assert read("push", ref="refs/tags/main") is None
+
+
+async def test_a_comment_of_ours_is_recognized_where_the_host_does_not_name_the_app(github):
+    app = app_of(github)
+    github.admin.settings(leave_out=["performed_via_github_app", "client_id"])
+    comment = PullComment(REPOSITORY, 1, MARKER, f"{MARKER}\nplan")
+    github.admin.do("write_comment", repository=REPOSITORY, number=1, sender="mallory", body=f"{MARKER} mine")
+    async with acting(github, app) as api:
+        first = await PULLS.comment(api, comment, "")
+        assert await PULLS.comment(api, comment, "") == first
+        check = await PULLS.check(api, report(), "")
+        assert await PULLS.check(api, report(Conclusion.SUCCESS), "") == check
