@@ -145,11 +145,14 @@ def test_a_commit_that_left_the_merge_queue_has_no_open_check(shared: ReviewWorl
     assert shared.reviewed(head, 10) == "success"
     act(shared, "unqueue_pull", reason="merged", **group)
     act(shared, "rerun_check", id=shared.checks(head)[0]["id"])
-    gone = "9" * 40
+    lost, gone = "7" * 40, "9" * 40
+    act(shared, "unqueue_pull", **{**group, "head_sha": lost})  # nothing is known of it
     act(shared, "queue_pull", **{**group, "head_sha": gone})
     act(shared, "unqueue_pull", reason="invalidated", **{**group, "head_sha": gone})
+    _, later = shared.open_pull({"shop.yaml": SHOP})
+    assert shared.reviewed(later) == "success"
     shared.wait(lambda: all(row["status"] == "completed" for row in shared.checks(gone)), "no check is open")
-    assert shared.conclusion(head) == "success"
+    assert (shared.conclusion(head), shared.checks(lost)) == ("success", [])
 
 
 def test_the_comment_says_what_is_not_ready_before_the_change_but_not_to_a_fork(shared: ReviewWorld) -> None:
