@@ -83,6 +83,7 @@ on:
   pull_request:
 permissions:
   contents: read
+  pull-requests: write # the comment; a fork has a token that only reads
 jobs:
   plan:
     runs-on: ubuntu-24.04
@@ -97,8 +98,28 @@ jobs:
         env: {RECONCILER_WHEEL: "${{ vars.RECONCILER_WHEEL }}"}
       # A name that a branch chose is passed through the environment, never pasted into the script.
       - run: reconciler validate -o github .
-      - run: reconciler plan --repo . --base "origin/$BASE_REF" -o markdown >> "$GITHUB_STEP_SUMMARY"
+      - run: |
+          reconciler plan --repo . --base "origin/$BASE_REF" -o markdown > "$RUNNER_TEMP/plan.md"
+          cat "$RUNNER_TEMP/plan.md" >> "$GITHUB_STEP_SUMMARY"
         env: {BASE_REF: "${{ github.base_ref }}"}
+      # One comment, known by its first line, and edited. The token of a fork cannot write: its plan is in the summary only.
+      - if: github.event.pull_request.head.repo.full_name == github.repository
+        run: |
+          call() { curl --silent --show-error --fail-with-body -H "Authorization: Bearer $TOKEN" "$@"; }
+          ours='[.[] | select(.user.login == "github-actions[bot]" and (.body | startswith("<!-- reconciler-plan -->")))][0].url // ""'
+          page=1 url=
+          while [ -z "$url" ]; do
+            call "$COMMENTS?per_page=100&page=$page" > "$RUNNER_TEMP/page.json"
+            [ "$(jq length "$RUNNER_TEMP/page.json")" -gt 0 ] || break
+            url=$(jq -r "$ours" "$RUNNER_TEMP/page.json") page=$((page + 1))
+          done
+          if [ -z "$url" ] && ! grep -q "^Digest " "$RUNNER_TEMP/plan.md"; then exit 0; fi  # nothing changes: no comment
+          jq -Rs "{body: .}" "$RUNNER_TEMP/plan.md" > "$RUNNER_TEMP/body.json"
+          if [ -n "$url" ]; then method=PATCH; else method=POST; fi
+          call -X "$method" -d "@$RUNNER_TEMP/body.json" "${url:-$COMMENTS}" > /dev/null
+        env:
+          TOKEN: ${{ github.token }}
+          COMMENTS: ${{ github.api_url }}/repos/${{ github.repository }}/issues/${{ github.event.pull_request.number }}/comments
 """,
     ".gitignore": "state/\n",
     ".vscode/settings.json": json.dumps({"yaml.schemas": {SCHEMA_FILE: ["*.yaml", "*.yml", "!reconciler.yaml"]}}, indent=2)

@@ -205,6 +205,8 @@ class ReviewState(msgspec.Struct, frozen=True):
     blocked: tuple[ReviewedBlock, ...] = ()
     resources: tuple[str, ...] = ()
     """Paths of the resources that it changes, cut."""
+    more_resources: int = 0
+    """How many were cut."""
     comment_id: str = ""
     comment_due: bool = False
     """The comment does not say yet what the check says."""

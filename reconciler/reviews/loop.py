@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from reconciler.engine.backoff import pause_after
 from reconciler.engine.current import Current
 from reconciler.model.errors import NotFound, ReconcilerError, StateError
-from reconciler.model.reviews import PullRequest
 from reconciler.reviews.approvals import RequestReconcile
 from reconciler.reviews.intake import MAX_OPEN, ReviewIntake
 from reconciler.reviews.outcome import MergeOutcome
@@ -55,8 +54,6 @@ class ReviewLoop:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._reviewer: Reviewer | None = None
         self._planner: ReviewPlanner | None = None
-        self._listed: dict[int, PullRequest] = {}
-        """The open pull requests as this process listed them last: one that is the same is not read from the state again."""
         self._sweep_at = 0.0
         self._sync_at = 0.0
         self._counted_at = 0.0
@@ -134,10 +131,8 @@ class ReviewLoop:
             return
         pulls = await target.pulls.open_pulls(target.api, target.repository)
         for pull in pulls:
-            if self._listed.get(pull.number) != pull:
-                await self.intake.pull(target.repository, pull, target.pulls)
-        self._listed = {pull.number: pull for pull in pulls}
-        present = self._listed.keys()
+            await self.intake.pull(target.repository, pull, target.pulls)
+        present = {pull.number for pull in pulls}
         for key in await self._context.store.open_reviews(f"{target.repository}#", MAX_OPEN):
             number = int(key.rpartition("#")[2])
             if number not in present:

@@ -59,6 +59,17 @@ class MergeOutcome:
         pause = POLL_S if now - state.closed_at < SLOW_AFTER_S else SLOW_POLL_S
         await row.save(replace(state, reported=over, failures=0, error=""), now if over else now + pause)
 
+    def unready(self, state: ReviewState) -> tuple[OutcomeRow, ...]:
+        """Return the resources that a pull request changes and that are not ready now.
+
+        None for a fork: a condition may quote what a provider answered.
+        """
+        if state.fork:
+            return ()
+        statuses = self._current.view.statuses
+        known = [(identity, statuses.get(identity)) for identity in map(ResourceId.from_path, state.resources)]
+        return tuple(_row(identity, status) for identity, status in known if status is not None and not status.ready)
+
     async def _in_force(self, state: ReviewState) -> bool:
         """Whether the active revision contains the merge."""
         fetched = self._current.source.fetched
@@ -87,6 +98,7 @@ def _row(identity: ResourceId, status: ResourceStatus) -> OutcomeRow:
         (ConditionType.SUSPENDED, "suspended"),
         (ConditionType.PLAN_BLOCKED, "blocked"),
         (ConditionType.STALLED, "stalled"),
+        (ConditionType.DRIFTED, "drifted"),
     ):
         condition = status.condition(kind)
         if condition is not None:

@@ -145,6 +145,7 @@ class Reviewer:
             digest=verdict.digest,
             blocked=verdict.blocked,
             resources=verdict.resources,
+            more_resources=verdict.more_resources,
         )
         report = texts.finished(state, *self._names, context)
         check = await self._write(work, report, annotations=verdict)
@@ -198,7 +199,7 @@ class Reviewer:
     async def _comment(self, work: ReviewWork, state: ReviewState, *, create: bool) -> str:
         if not self._context.config.review.comment or not state.number:
             return state.comment_id
-        body = texts.comment(state, self._context.owner, state.context)
+        body = texts.comment(state, self._context.owner, state.context, self._outcome.unready(state))
         body = dataclasses.replace(body, body=texts.redacted(body.body, self._context.redactor.redact))
         return await work.target.pulls.comment(work.api, body, state.comment_id, create=create)
 

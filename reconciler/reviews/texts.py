@@ -19,6 +19,8 @@ MAX_COMMENT = 65_000
 FOLD_OVER = 20_000
 """Characters of a plan that is folded."""
 MAX_WORDS = 300
+MAX_BEFORE = 20
+"""Resources of an open pull request that are not ready."""
 STATES = {
     Conclusion.SUCCESS: "success",
     Conclusion.NEUTRAL: "success",
@@ -29,7 +31,8 @@ STATES = {
 }
 """Conclusion of a check → state of a commit status."""
 _NOTES = {
-    Conclusion.ACTION_REQUIRED: "Blocked changes are not made until they are approved.",
+    Conclusion.ACTION_REQUIRED: "Blocked changes are not made until they are approved: by the button of the check, if it has one, or after "
+    "the merge by `reconciler approve`.",
     Conclusion.FAILURE: "Fix the errors: after a merge the resources concerned would stay at their last valid manifests.",
     Conclusion.NEUTRAL: "No manifest changes.",
 }
@@ -37,7 +40,7 @@ _NOTES = {
 
 @dataclass(frozen=True, slots=True)
 class OutcomeRow:
-    """The state of a resource after the merge."""
+    """The state of a resource."""
 
     resource: str
     state: str
@@ -114,9 +117,13 @@ def _granted(state: ReviewState) -> str:
 
 
 def comment(state: ReviewState, owner: str, context: str, rows: Iterable[OutcomeRow] = ()) -> PullComment:
-    """Return the comment: verdict, plan, and after the merge what became of it."""
+    """Return the comment: verdict, plan, and after the merge what became of it.
+
+    ``rows``: after the merge all resources that it changes, before it those that are not ready.
+    """
     marker = comment_marker(owner)
-    head = [marker, f"### Reconciler: {_words(state.outcome)}", context, _granted(state)]
+    outcome = state.outcome.replace("Plan: ", "")
+    head = [marker, f"### Reconciler plan: {_words(outcome)}", context, _granted(state)]
     if state.conclusion == Conclusion.ACTION_REQUIRED and not _granted(state):
         head.append(_NOTES[Conclusion.ACTION_REQUIRED])
     after = _after(state, tuple(rows))
@@ -132,7 +139,7 @@ def comment(state: ReviewState, owner: str, context: str, rows: Iterable[Outcome
 
 def _after(state: ReviewState, rows: tuple[OutcomeRow, ...]) -> list[str]:
     if state.closed != "merged":
-        return []
+        return ["**Not ready when it was reviewed:**", _listed(rows[:MAX_BEFORE])] if rows else []
     by = f" by {code(state.merged_by)}" if state.merged_by else ""
     commit = f" as {code(state.merge_commit[:12])}" if state.merge_commit else ""
     lines = [f"Merged{commit}{by} at {iso(state.closed_at)}."]
@@ -143,14 +150,18 @@ def _after(state: ReviewState, rows: tuple[OutcomeRow, ...]) -> list[str]:
         counts[row.state] = counts.get(row.state, 0) + 1
     lines.append("**" + ", ".join(f"{count} {_words(word)}" for word, count in sorted(counts.items())) + "**")
     shown = sorted(rows, key=lambda row: (row.state == "ready", row.resource))[:100]
-    lines.append(
-        "\n".join(
-            f"- {_words(row.state)}: {code(row.resource)}" + (f" {code(row.message)}" if row.message else "") for row in shown
-        )
-    )
+    lines.append(_listed(shown))
     if len(rows) > len(shown):
         lines.append(f"{len(rows) - len(shown)} more.")
+    if state.more_resources:
+        lines.append(f"{state.more_resources} more resources are not followed here; `reconciler status` shows them.")
     return lines
+
+
+def _listed(rows: Iterable[OutcomeRow]) -> str:
+    return "\n".join(
+        f"- {_words(row.state)}: {code(row.resource)}" + (f" {code(row.message)}" if row.message else "") for row in rows
+    )
 
 
 def _words(text: str) -> str:

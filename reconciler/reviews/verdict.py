@@ -34,6 +34,8 @@ class Verdict:
     annotations: tuple[Annotation, ...] = ()
     blocked: tuple[ReviewedBlock, ...] = ()
     resources: tuple[str, ...] = ()
+    more_resources: int = 0
+    """How many are not among ``resources``."""
     base: str = ""
     behind: int = 0
     """How many commits of the base branch the head lacks."""
@@ -53,6 +55,7 @@ def verdict_of(comparison: Comparison, after: Mapping[ResourceId, Resource], now
     problems = (*comparison.problems, *comparison.unread)
     errors = [problem for problem in problems if problem.is_error]
     blocked = tuple(_block(change, after) for change in plan.changes if change.disposition is Disposition.BLOCKED)
+    resources = tuple(dict.fromkeys(_resources(plan)))
     parts = [summary(plan)] if not plan.empty else ["no changes"]
     conclusion = Conclusion.SUCCESS
     if errors:
@@ -68,7 +71,8 @@ def verdict_of(comparison: Comparison, after: Mapping[ResourceId, Resource], now
         plan=plan_markdown(plan, comparison.problems, now, details_url=details_url),
         annotations=tuple(annotations_of(problems)),
         blocked=blocked,
-        resources=tuple(dict.fromkeys(_resources(plan)))[:MAX_RESOURCES],
+        resources=resources[:MAX_RESOURCES],
+        more_resources=max(0, len(resources) - MAX_RESOURCES),
     )
 
 

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from reconciler.cli.init import files
+from reconciler.sandbox.server import SandboxServer, simulator
 from tests.support.hosted import ROOT, HostedRunner, checkout, files_of, wheel
 
 STAGE = """\
@@ -44,6 +45,56 @@ def test_n16_the_workflow_of_init_plans_what_the_pull_request_checked_out(tmp_pa
     assert "create `Stage/reviewed` at `reviewed.yaml:1:1`" in summary
     assert "1 new" in summary
     assert "your-organization" not in summary, "only what the pull request changes is shown"
+
+
+def steps(workflow: str, chosen: slice) -> str:
+    """Return a workflow with some of the steps."""
+    document = yaml.safe_load(workflow)
+    return yaml.safe_dump({"jobs": {"plan": {"steps": document["jobs"]["plan"]["steps"][chosen]}}})
+
+
+def test_the_workflow_keeps_one_comment_and_writes_none_for_a_fork(tmp_path: Path, built: Path) -> None:
+    marker, repository = "<!-- reconciler-plan -->", dict(files())
+    workflow = files()[".github/workflows/plan.yaml"]
+    with SandboxServer(simulator("github")) as server:
+        token = {"kind": "installation", "login": "github-actions[bot]", "permissions": {"pull_requests": "write"}}
+        first = next(iter(server.admin.state()["tokens"].values()))
+        server.admin.put_state(
+            {"tokens": {"ghs_actions": {**first, **token}}, "users": {"github-actions[bot]": {}, "mallory": {}}}
+        )
+        server.admin.do("open_pull", repository="acme/web", head_sha="a" * 40)
+        server.admin.do("write_comment", repository="acme/web", number=1, sender="mallory", body=f"{marker} I am the plan")
+        server.admin.settings(page_size=1)
+        context = {
+            "vars.RECONCILER_WHEEL": str(built),
+            "github.base_ref": "main",
+            "github.token": "ghs_actions",
+            "github.api_url": server.url,
+            "github.repository": "acme/web",
+            "github.event.pull_request.number": "1",
+            "github.event.pull_request.head.repo.full_name": "mallory/web",
+        }
+        hosted = HostedRunner(tmp_path, context)
+        assert [step.returncode for step in hosted.run(steps(workflow, slice(0, 3)), tmp_path)] == [0]
+
+        def run(at: str, change: dict[str, str | bytes | None]) -> list[str]:
+            (tmp_path / at).mkdir()
+            done = hosted.run(steps(workflow, slice(4, None)), checkout(tmp_path / at, repository, change))
+            assert {step.returncode for step in done} == {0}, done[-1].stdout + done[-1].stderr
+            state = server.admin.state()
+            rows = state["comments"].get(str(state["repos"]["acme/web"]["id"]), [])
+            return [row["body"] for row in rows if row["author"] == "github-actions[bot]"]
+
+        reviewed = STAGE.replace("SOURCE", "your-repository")
+        assert run("fork", {"reviewed.yaml": reviewed}) == []
+        context["github.event.pull_request.head.repo.full_name"] = "acme/web"
+        assert run("nothing", {"README.md": "hello"}) == []
+        (body,) = run("first", {"reviewed.yaml": reviewed})
+        assert body.startswith(marker)
+        assert "Stage/reviewed" in body
+        (body,) = run("second", {"again.yaml": reviewed.replace("reviewed", "again")})
+        assert "Stage/again" in body
+        assert "Stage/reviewed" not in body
 
 
 @pytest.mark.parametrize("path", SHIPPED)

@@ -144,7 +144,7 @@ async def test_only_people_with_write_access_may_write(github):
     "payload",
     [b"", b"[]", b"{}", b'{"pull_request": 1}', b'{"action": "opened", "pull_request": {"number": "x"}}', b"\xff", b"[" * 9999],
 )
-@pytest.mark.parametrize("kind", ["pull_request", "merge_group", "check_run", "push"])
+@pytest.mark.parametrize("kind", ["pull_request", "merge_group", "check_run", "check_suite", "push"])
 def test_a_payload_of_another_form_says_nothing(payload, kind):
     assert PULLS.read(Delivery("1", kind, payload)) is None
 
@@ -173,3 +173,78 @@ def test_an_event_names_the_pull_request_and_a_press_its_button():
     assert event.press is not None
     assert (event.press.check_id, event.press.login, event.press.button) == ("5", "ada", "approve-1")
     assert driver.pulls is not None
+
+
+def output(**more):
+    return {"title": "t", "summary": "s", **more}
+
+
+def note(**more):
+    return output(
+        annotations=[{"path": "a", "start_line": 1, "end_line": 1, "annotation_level": "notice", "message": "m", **more}]
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ({"name": " "}, "name"),
+        ({"output": {"summary": "s"}}, "title"),
+        ({"output": output(text="x" * 65_536)}, "65535"),
+        ({"output": note(end_line=2, start_column=1)}, "column"),
+        ({"output": note(message="é" * 40_000)}, "too long"),
+        ({"output": {**note(), "annotations": note()["annotations"] * 51}}, "50 items"),
+        ({"details_url": "javascript:alert(1)"}, "http"),
+        ({"status": "completed"}, "conclusion"),
+        ({"conclusion": "stale"}, "possible"),
+        ({"conclusion": "success", "completed_at": "yesterday"}, "date-time"),
+        ({"actions": [{"label": "a", "description": "b", "identifier": "x" * 21}]}, "20 characters"),
+        ({"actions": [{"label": "a", "description": "b", "identifier": "c"}] * 4}, "3 actions"),
+        ({"head_sha": "0" * 40}, "No commit found"),
+        ({"unknown": 1}, "permitted"),
+    ],
+)
+async def test_the_simulator_refuses_what_github_refuses(github, body, reason):
+    app = app_of(github)
+    async with acting(github, app) as api:
+        with pytest.raises(ValidationFailed, match=reason):
+            await api.request("POST", f"/repos/{REPOSITORY}/check-runs", json={"name": "n", "head_sha": HEAD, **body})
+    assert rows(github, "checks") == []
+
+
+async def test_our_check_is_recognized_on_a_later_page(github):
+    app = app_of(github)
+    async with acting(github, app) as api:
+        ours = await PULLS.check(api, report(), "")
+        for at in range(3):
+            body = {"name": "reconciler/plan", "head_sha": HEAD, "external_id": f"other-{at}"}
+            await api.request("POST", f"/repos/{REPOSITORY}/check-runs", json=body)
+        github.admin.settings(page_size=1)
+        assert await PULLS.check(api, report(Conclusion.SUCCESS), "") == ours
+
+
+def test_events_that_are_read():
+    def read(kind, **payload):
+        body = json.dumps({"repository": {"id": 1, "full_name": "Acme/Web"}, "sender": {"login": "ada"}, **payload})
+        return PULLS.read(Delivery("1", kind, body.encode()))
+
+    suite = read("check_suite", action="rerequested", check_suite={"id": 5, "head_sha": HEAD})
+    assert (suite.repository, suite.press.check_id, suite.press.head, suite.press.login) == ("acme/web", "", HEAD, "ada")
+    assert read("check_suite", action="requested", check_suite={"id": 5, "head_sha": HEAD}) is None
+    group = {"head_sha": HEAD, "base_sha": "a" * 40, "base_ref": "refs/heads/main", "head_ref": "refs/heads/q/1"}
+    assert not read("merge_group", action="checks_requested", merge_group=group).group.is_gone
+    assert read("merge_group", action="destroyed", reason="merged", merge_group=group).group.is_gone
+    assert read("push", ref="refs/heads/main").pushed == "main"
+    assert read("push", ref="refs/tags/main") is None
+
+
+async def test_a_comment_of_ours_is_recognized_where_the_host_does_not_name_the_app(github):
+    app = app_of(github)
+    github.admin.settings(leave_out=["performed_via_github_app", "client_id"])
+    comment = PullComment(REPOSITORY, 1, MARKER, f"{MARKER}\nplan")
+    github.admin.do("write_comment", repository=REPOSITORY, number=1, sender="mallory", body=f"{MARKER} mine")
+    async with acting(github, app) as api:
+        first = await PULLS.comment(api, comment, "")
+        assert await PULLS.comment(api, comment, "") == first
+        check = await PULLS.check(api, report(), "")
+        assert await PULLS.check(api, report(Conclusion.SUCCESS), "") == check

@@ -64,6 +64,11 @@ def test_the_digest_is_that_of_the_blocked_changes_alone() -> None:
     assert judged(change("web", Action.CREATE)).digest == ""
 
 
+def test_resources_that_are_not_followed_are_counted() -> None:
+    verdict = judged(*(change(f"s{at:04}", Action.CREATE) for at in range(620)))
+    assert (len(verdict.resources), verdict.more_resources) == (500, 120)
+
+
 def test_a_button_fits_the_limits_of_the_code_host() -> None:
     button = approve_button(STATE.digest)
     assert (len(button.label) <= 20, len(button.description) <= 40, len(button.identifier)) == (True, True, 20)
@@ -90,8 +95,9 @@ def test_a_comment_is_folded_and_never_too_long(size: int) -> None:
 def test_after_the_merge_the_worst_is_first_and_the_list_is_bounded() -> None:
     rows = [texts.OutcomeRow(f"EventSource/s{at:04}", "ready") for at in range(3000)]
     rows.append(texts.OutcomeRow("EventSource/zz", "stalled", "Refused: @all " + "x" * 999))
-    merged = replace(STATE, closed="merged", merge_commit="b" * 40, merged_by="ada", plan="p" * 60_000)
+    merged = replace(STATE, closed="merged", merge_commit="b" * 40, merged_by="ada", plan="p" * 60_000, more_resources=12)
     body = texts.comment(merged, "team-a", "", rows).body
+    assert "12 more resources are not followed here" in body
     assert len(body) <= texts.MAX_COMMENT
     assert "3000 ready, 1 stalled" in body
     assert body.index("stalled: `EventSource/zz`") < body.index("ready: `EventSource/s0000`")

@@ -63,6 +63,8 @@ class HostedRunner:
         )
         self._home = folder / "home"
         self._home.mkdir()
+        self._temp = folder / "temp"
+        self._temp.mkdir()
 
     def run(self, workflow: str, work: Path) -> list[subprocess.CompletedProcess[str]]:
         """Run every ``run:`` of ``workflow`` in ``work`` until one fails, and return what each did."""
@@ -70,11 +72,16 @@ class HostedRunner:
         done: list[subprocess.CompletedProcess[str]] = []
         for job in document["jobs"].values():
             for step in job["steps"]:
-                if "run" in step:
+                if "run" in step and self._holds(str(step.get("if", ""))):
                     done.append(self._step(step, work))
                     if done[-1].returncode:
                         return done
         return done
+
+    def _holds(self, condition: str) -> bool:
+        """Whether a condition ``a == b`` of two values of the context holds; none always does."""
+        left, _, right = (part.strip() for part in condition.partition("=="))
+        return not condition or (left in self._context and self._context[left] == self._context.get(right))
 
     def _step(self, step: Mapping[str, Any], work: Path) -> subprocess.CompletedProcess[str]:
         env = {
@@ -83,6 +90,7 @@ class HostedRunner:
             "CI": "true",
             "GITHUB_ACTIONS": "true",
             "GITHUB_STEP_SUMMARY": str(self.summary),
+            "RUNNER_TEMP": str(self._temp),
             "PIP_NO_INDEX": "1",
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             **{key: self._expand(str(value)) for key, value in step.get("env", {}).items()},

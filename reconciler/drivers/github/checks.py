@@ -7,6 +7,7 @@ characters.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
@@ -14,6 +15,7 @@ import msgspec
 
 from reconciler.drivers.connection import Api
 from reconciler.drivers.github import api as names
+from reconciler.drivers.github.app_records import GitHubApp
 from reconciler.drivers.github.reports import description_of, link_of, name_of
 from reconciler.drivers.http.paging import paginate
 from reconciler.drivers.wire import find
@@ -29,7 +31,6 @@ class CheckApp(msgspec.Struct, frozen=True):
     """The App that made a check run or a comment."""
 
     id: int = 0
-    client_id: str = ""
 
 
 class CheckOutput(msgspec.Struct, frozen=True):
@@ -53,6 +54,14 @@ class IssueComment(msgspec.Struct, frozen=True):
     body: str | None = None
     user: CommentAuthor | None = None
     performed_via_github_app: CheckApp | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Author:
+    """The login that comments show, and the id of the App if it is one; no account of a person ends in ``[bot]``."""
+
+    login: str = ""
+    app_id: int = 0
 
 
 class ContextStatus(msgspec.Struct, frozen=True):
@@ -100,14 +109,11 @@ async def _run_of(api: Api, check: CheckReport, known: str, root: str) -> CheckR
     ours: list[CheckRun] = []
     async for page in paginate(api, path, params={"check_name": check.name, "filter": "all", "per_page": names.PER_PAGE}):
         rows = names.decoded(page, list[CheckRun], path, "check_runs")
-        ours += [row for row in rows if row.external_id == check.marker and _made_by(api, row.app)]
+        ours += [row for row in rows if row.external_id == check.marker and row.app is not None]
+    if ours:
+        own = await names.read(api, "/app", GitHubApp)
+        ours = [row for row in ours if row.app is not None and row.app.id == own.id]
     return min(ours, key=lambda row: row.id, default=None)
-
-
-def _made_by(api: Api, app: CheckApp | None) -> bool:
-    settings = find(api.connection.auth, dict[str, object], "githubApp") or {}
-    own = {str(settings[key]) for key in ("appId", "clientId") if settings.get(key)}
-    return app is not None and bool(own & {str(app.id), app.client_id})
 
 
 def _body(check: CheckReport, annotations: list[dict[str, Any]], *, last: bool) -> dict[str, Any]:
@@ -190,16 +196,21 @@ async def _edited(api: Api, comment: PullComment, number: str, root: str) -> boo
 
 async def _comment_of(api: Api, comment: PullComment, root: str) -> str:
     """Return the id of the comment that we wrote with this marker; a marker in somebody else's comment does not count."""
-    login = ""
+    own = _Author()
     async for rows, _ in names.typed_pages(api, f"{root}/issues/{comment.number}/comments", list[IssueComment]):
         for row in rows:
             if not (row.body or "").startswith(comment.marker):
                 continue
-            if api.connection.auth.get("use") == "github-app":
-                if _made_by(api, row.performed_via_github_app):
-                    return str(row.id)
-                continue
-            login = login or find((await api.request("GET", "/user")).json(), str, "login") or "?"
-            if row.user is not None and row.user.login == login:
+            own = own if own.login else await _author(api)
+            via, user = row.performed_via_github_app, row.user
+            if via.id == own.app_id if via is not None else user is not None and user.login == own.login:
                 return str(row.id)
     return ""
+
+
+async def _author(api: Api) -> _Author:
+    """Return who our comments are by."""
+    if api.connection.auth.get("use") == "github-app":
+        app = await names.read(api, "/app", GitHubApp)
+        return _Author(f"{app.slug}[bot]", app.id)
+    return _Author(find((await api.request("GET", "/user")).json(), str, "login") or "?")
