@@ -110,7 +110,7 @@ def test_the_daemon_answers_401_with_a_challenge_403_with_the_role_and_429_after
 def test_an_operation_is_offered_over_http_or_by_the_socket_and_only_the_socket_needs_no_role() -> None:
     assert len({operation.name for operation in OPERATIONS}) == len(OPERATIONS)
     assert all(operation.path or operation.socket for operation in OPERATIONS)
-    local = {"ping", "forget", "adopt", "oidc_documents", "oidc_rotate", "oidc_token"}
+    local = {"ping", "forget", "adopt", "oidc_documents", "oidc_rotate", "oidc_token", "review", "notify_test"}
     assert {name for name, operation in SOCKET_OPERATIONS.items() if not operation.path} == local
     assert all((operation.access is Access.LOCAL) is not bool(operation.path) for operation in OPERATIONS)
 

@@ -101,6 +101,7 @@ _EVENT = {
     "receivedAt": "2026-03-02T09:15:04Z",
     "occurredAt": "2026-03-02T09:15:03Z",
     "rejectedBy": [{"target": "Stage/deploy", "reason": "filtered", "message": '$.ref == "refs/heads/main" is false'}],
+    "effects": [],
 }
 
 OPERATIONS: tuple[Operation, ...] = (
