@@ -164,6 +164,8 @@ class Grant(msgspec.Struct, frozen=True):
     login: str
     digest: str
     at: float
+    actor: str = ""
+    """The person as the audit log names them: with the code host."""
 
 
 class ReviewState(msgspec.Struct, frozen=True):

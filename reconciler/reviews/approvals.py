@@ -36,7 +36,7 @@ async def decide(
     now = context.clock()
     context.log.info("review_approved", number=state.number, actor=actor, commit=wish.head)
     entry = AuditEntry(at=now, actor=actor, verb="approve", integration=target.client.connection.integration.path, detail=detail)
-    return replace(state, grant=Grant(wish.login, state.digest, now)), (entry,)
+    return replace(state, grant=Grant(wish.login, state.digest, now, actor)), (entry,)
 
 
 async def _refusal(current: Current, target: ReviewTarget, api: ApiClient, state: ReviewState, wish: Wish) -> str:
@@ -86,7 +86,7 @@ def _audit(state: ReviewState, plan: Plan, current: Current) -> AuditEntry:
     grant = state.grant
     return AuditEntry(
         at=current.context.clock(),
-        actor=plain(grant.login)[:100] if grant is not None else "",
+        actor=grant.actor if grant is not None else "",
         verb="approve",
         integration=plan.integration.path,
         revision=current.active.revision,
