@@ -85,7 +85,13 @@ class Dashboard:
         self._proof = proof
         self._visitors = Visitors(config.tokens, self._sealer, public_url=config.public_url, clock=time.time, oidc_proof=proof)
         self._login = Login(
-            config.tokens, self._visitors, self._sealer, throttle=parts.throttle, clock=time.time, url=self._renderer.url
+            config.tokens,
+            self._visitors,
+            self._sealer,
+            throttle=parts.throttle,
+            clock=time.time,
+            url=self._renderer.url,
+            store=parts.current.context.store,
         )
         self._reader = Reader(parts.backend, parts.current, parts.redactor)
         self._views = Views(self._reader)
@@ -193,6 +199,7 @@ class Dashboard:
 
         async def guarded(request: Request) -> Response:
             try:
+                await self._login.learn_ended()
                 return await endpoint(request)
             except ReconcilerError as error:
                 return self._problem(request, error)
@@ -265,7 +272,7 @@ class Dashboard:
     async def _log_out(self, request: Request) -> Response:
         visitor = self._visitors.visitor(request)
         self._require_own(request, visitor, await self._fields(request))
-        return self._login.out(visitor)
+        return await self._login.out(visitor)
 
     async def _to_provider(self, request: Request) -> Response:
         """Send a person to the OIDC provider, and remember in this browser what was asked for."""
