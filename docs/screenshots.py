@@ -19,6 +19,8 @@ PICTURES = (
     ("resource", "/resources/EventSource/default/payments", "operator", "light", 1280),
     ("plan", "/plan", "approver", "light", 1280),
     ("executions", "/executions", "operator", "dark", 1280),
+    ("notifications", "/notifications", "viewer", "dark", 1280),
+    ("reviews", "/reviews", "viewer", "light", 1280),
 )
 """Name, page, role of the person, theme, width in pixels."""
 

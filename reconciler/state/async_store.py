@@ -88,6 +88,10 @@ class AsyncStore:
     review_of_check = _on_thread(Store.review_of_check)
     save_review = _on_thread(Store.save_review)
 
+    # `reconciler.state.sessions`
+    end_session = _on_thread(Store.end_session)
+    ended_sessions = _on_thread(Store.ended_sessions)
+
     # `reconciler.state.statuses`
     drop_resources = _on_thread(Store.drop_resources)
     generations = _on_thread(Store.generations)

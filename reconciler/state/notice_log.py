@@ -15,6 +15,7 @@ from reconciler.state.database import Database
 
 MOST_OPEN = 2_000
 """Open incidents that are read to find the newest."""
+NEVER = 1e18
 i, n, t = incident_tables.incident, incident_tables.notice, incident_tables.sink_target
 
 
@@ -45,15 +46,11 @@ class NoticeLogStore(Database):
         with self._read() as connection:
             return [_row(row, {}) for row in connection.execute(query)]
 
-    def done_messages(self, limit: int, *, before: int = 0, notification: str = "") -> list[NoticeRow]:
-        """Return messages that were sent, skipped or abandoned, newest first; ``before``: with a smaller number than this one."""
-        query = select(n).where(n.c.done_at > 0)
-        if before:
-            query = query.where(n.c.seq < before)
-        if notification:
-            query = query.where(n.c.notification == notification)
+    def done_messages(self, limit: int, *, before: float = 0.0) -> list[NoticeRow]:
+        """Return messages that were sent, skipped or abandoned, newest first; ``before``: that were done before this time."""
+        query = select(n).where(n.c.done_at > 0, n.c.done_at < (before or NEVER))
         with self._read() as connection:
-            rows = connection.execute(query.order_by(n.c.seq.desc()).limit(limit)).all()
+            rows = connection.execute(query.order_by(n.c.done_at.desc(), n.c.due_at.desc()).limit(limit)).all()
             known = select(t.c.incident, t.c.payload).where(t.c.incident.in_({row.incident for row in rows}))
             uses = {incident: decode(SinkUse, payload) for incident, payload in connection.execute(known)}
         return [_row(row, uses) for row in rows]

@@ -40,6 +40,7 @@ from reconciler.state.reports import ReportStore
 from reconciler.state.requests import RequestStore
 from reconciler.state.reviews import ReviewStore
 from reconciler.state.routing import RoutingStore
+from reconciler.state.sessions import SessionStore
 from reconciler.state.statuses import StatusStore
 from reconciler.state.tables import meta
 
@@ -69,6 +70,7 @@ class Store(
     NoticeStore,
     NoticeLogStore,
     ReviewStore,
+    SessionStore,
 ):
     """The state of one installation. It is synchronous; on SQLite one thread at a time uses it (`reconciler.state.async_store.AsyncStore`)."""
 

@@ -43,14 +43,15 @@ def test_every_page_is_accessible_and_fits_in_both_themes_and_widths(browser: Br
             for theme, width in itertools.product(("light", "dark"), (320, 1280)):
                 page.emulate_media(color_scheme=theme, reduced_motion="reduce")  # no color on its way to another
                 page.set_viewport_size({"width": width, "height": 900})
-                if broken := page.evaluate(_AXE):
+                if broken := page.evaluate(_AXE, None if theme == "light" else ["color-contrast", "link-in-text-block"]):
                     found[f"{place}, {theme}, {width}"] = broken
                 if page.evaluate("document.documentElement.scrollWidth") > width:
                     found[f"{place} is wider than {width}"] = page.evaluate(_WIDEST)
     assert found == {}
 
 
-_AXE = """() => axe.run({resultTypes: ['violations']}).then((result) =>
+# A theme changes colors alone, so that in the dark one only the rules about colors can find more.
+_AXE = """(rules) => axe.run({resultTypes: ['violations'], ...(rules && {runOnly: rules})}).then((result) =>
   result.violations.map((rule) => [rule.id, rule.nodes.slice(0, 3).map((node) => node.html.slice(0, 200))]))"""
 _WIDEST = """() => [...document.querySelectorAll('main *')].filter((e) => e.getBoundingClientRect().right > innerWidth)
   .slice(0, 3).map((e) => e.outerHTML.slice(0, 160))"""

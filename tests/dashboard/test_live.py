@@ -142,6 +142,7 @@ def test_a_page_after_a_change_is_rendered_once_and_everybody_gets_their_own_for
         with first.stream("GET", "/live") as stream:  # changes are counted while somebody looks
             lines = stream.iter_lines()
             watched.cli("trigger", "hand", "--payload", payload("nothing"))
+            assert next(line for line in lines if line == "event: change")
             number = next(line for line in lines if line.startswith("data:"))[5:].strip()
         change = {"reconciler-change": number}
         pages = [client.get(place, headers=change).text for client in (first, second, viewer)]

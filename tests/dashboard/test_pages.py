@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import urljoin
 
 import httpx
 import pytest
@@ -166,6 +167,40 @@ def test_a_page_that_did_not_change_is_not_sent_again(reader: httpx.Client) -> N
     assert again.status_code in {200, 304}  # ages may have gone on
     fixed = reader.get("/resources?q=nothing-like-this")
     assert reader.get("/resources?q=nothing-like-this", headers={"if-none-match": fixed.headers["etag"]}).status_code == 304
+
+
+def test_a_browser_gets_gzip_only_if_it_takes_it_and_a_head_without_a_body(reader: httpx.Client) -> None:
+    for accepts, coding in (
+        ("gzip", "gzip"),
+        ("br, gzip;q=0.5", "gzip"),
+        ("*", "gzip"),
+        ("gzip;q=0", ""),
+        ("identity", ""),
+        ("gzipped", ""),
+    ):
+        answer = reader.get("/resources", headers={"accept-encoding": accepts})
+        assert answer.headers.get("content-encoding", "") == coding, accepts
+    head = reader.head("/resources")
+    assert (head.status_code, head.content) == (200, b"")
+    tag = reader.get("/resources?q=nothing-like-this").headers["etag"]
+    for known in (f'"other", {tag}', f"W/{tag}"):
+        assert reader.get("/resources?q=nothing-like-this", headers={"if-none-match": known}).status_code == 304
+
+
+def test_a_redirect_never_leaves_the_site(watched: Watched) -> None:
+    for back in (
+        "//evil.example",
+        "/\\evil.example",
+        "/\t/evil.example",
+        "https:evil.example",
+        "javascript:alert(1)",
+        "/%0d%0aset-cookie:a=b",
+    ):
+        with watched.browser_of() as client:
+            form = form_of(client.get("/login", params={"back": back}).text)
+            place = client.post("/login", data={"form": form, "token": PEOPLE["viewer"]}).headers["location"]
+        assert urljoin("https://ci.example/login", place).startswith("https://ci.example/"), back
+        assert "\r" not in place
 
 
 def test_files_are_kept_by_browsers_and_compressed(reader: httpx.Client) -> None:

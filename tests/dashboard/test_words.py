@@ -3,6 +3,8 @@
 import pytest
 
 from reconciler.model.incidents import NoticePhase
+from reconciler.model.status_document import ConditionRow, ResourceRow
+from reconciler.server.dashboard import words
 from reconciler.server.dashboard.login import local_path
 from reconciler.server.dashboard.notices import PHASES
 from reconciler.server.dashboard.words import age, block, event_place, identity, name_of, place_of, safe_url, short, shown, took
@@ -88,3 +90,13 @@ def test_invisible_characters_are_shown_and_long_texts_are_cut() -> None:
 
 def test_every_phase_of_a_message_has_words() -> None:
     assert set(PHASES) == set(NoticePhase)
+
+
+def test_the_cause_is_the_condition_that_made_the_state() -> None:
+    conditions = (
+        ConditionRow("Ready", "False", "Deleting", "being deleted", "2026-01-01T00:00:00Z", 1),
+        ConditionRow("Reconciling", "True", "Deleting", "being deleted", "2026-01-01T00:00:00Z", 1),
+        ConditionRow("PlanBlocked", "True", "DeletePercent", "4 deletes wait", "2026-01-01T00:00:00Z", 1),
+    )
+    row = ResourceRow("EventSource", "default", "x", "x.yaml", 1, 1, 1, False, (), (), "", "", 0, (), conditions)
+    assert (words.state_of(row), words.cause_of(row).reason) == (words.BLOCKED, "DeletePercent")

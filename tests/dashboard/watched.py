@@ -31,7 +31,7 @@ _FORM = re.compile(r'name="form" value="([0-9a-f]{64})"')
 class Watched(World):
     """Its dashboard is at ``url``."""
 
-    def begin(self, *, tokens: bool = True, path: str = "") -> None:
+    def begin(self, *, tokens: bool = True, path: str = "", **sections: str) -> None:
         """Declare stages, start the daemon, wait until it is ready."""
         with socket.create_server(("127.0.0.1", 0)) as sock:
             self.port = sock.getsockname()[1]
@@ -41,7 +41,7 @@ class Watched(World):
             for role, token in PEOPLE.items()
         )
         known = f"tokens: [{rows}]" if tokens else ""
-        self.configure(server=f'{{listen: "127.0.0.1:{self.port}", publicUrl: "{self.url}{path}", {known}}}')
+        self.configure(server=f'{{listen: "127.0.0.1:{self.port}", publicUrl: "{self.url}{path}", {known}}}', **sections)
         self.extra_env["RECONCILER_SECRET_BOT"] = TOKEN
         self.repos("one", "two")
         self.source("one")

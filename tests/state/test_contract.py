@@ -321,3 +321,14 @@ def test_n60_a_database_of_the_last_version_becomes_what_a_new_one_is(url: str, 
         ]
         assert not connection.execute(text("SELECT count(*) FROM observation")).scalar()
     engine.dispose()
+
+
+def test_a_session_that_was_ended_is_remembered_until_it_is_over(store: Store) -> None:
+    now = store.now()
+    store.end_session("one", now + 100)
+    store.end_session("two", now - 100)
+    assert set(store.ended_sessions()) == {"one", "two"}
+    store.end_session("three", now + 50)
+    ended = store.ended_sessions()
+    assert list(ended) == ["one", "three"]
+    assert ended["one"] >= now + 100

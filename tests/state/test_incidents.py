@@ -107,7 +107,7 @@ def test_a_refused_attempt_leaves_nothing_to_search_for(store: Store) -> None:
     assert notice is not None
     assert store.note_attempt(notice, 10.0, USE)
     store.put_off_notice(notice, now, FAILED, unknown=False)
-    assert store.due_notice(OPS, now) == dataclasses.replace(notice, failures=1, failed_at=5.0, sent_with=USE)
+    assert store.due_notice(OPS, now) == dataclasses.replace(notice, failures=1, failed_at=5.0, error="no", sent_with=USE)
 
 
 def test_updates_that_wait_are_one_and_one_that_comes_while_it_is_sent_is_sent_too(store: Store) -> None:
@@ -311,3 +311,20 @@ def test_a_reported_incident_is_due_again_for_a_sink_that_forgets(store: Store) 
     assert end is not None
     store.end_notice(end, now + 240)
     assert store.next_due() is None
+
+
+def test_people_see_what_waits_what_failed_and_what_was_given_up(store: Store) -> None:
+    started(store)
+    now = store.now() + 1
+    first = store.due_notice(OPS, now)
+    assert first is not None
+    store.put_off_notice(first, now + 9, FAILED, unknown=False)
+    [row] = store.waiting_messages(10)
+    assert (row.notice.failures, row.notice.error, row.due_at, row.done_at) == (1, FAILED.error, now + 9, 0.0)
+    assert store.done_messages(10) == []
+    assert [incident.id for incident in store.open_incidents(10)] == [INCIDENT.id]
+    store.abandon_notice(first, now + 10, FAILED)
+    [row] = store.done_messages(10)
+    assert (row.notice.unsent, row.notice.error, row.done_at) == ("abandoned", FAILED.error, now + 10)
+    assert store.waiting_messages(10) == []
+    assert store.done_messages(10, before=row.done_at) == []

@@ -285,6 +285,13 @@ CALLS: dict[str, Callable[[Store], Any]] = {
     "verify_audit": lambda store: store.get_meta("x"),  # reads all on purpose, in `history --verify` and `doctor`
     "votes": lambda store: store.votes("a"),
     "votes_of": lambda store: store.votes_of(["a", "b"]),
+    "done_messages": lambda store: store.done_messages(9),
+    "done_messages before": lambda store: store.done_messages(9, before=9.0),
+    "end_session": lambda store: store.end_session("a", 1.0),
+    "ended_sessions": lambda store: store.ended_sessions(),
+    "newest_reviews": lambda store: store.newest_reviews(9),
+    "open_incidents": lambda store: store.open_incidents(9),
+    "waiting_messages": lambda store: store.waiting_messages(9),
     "wake": lambda store: store.wake("a", 1.0),
 }
 

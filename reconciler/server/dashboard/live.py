@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
@@ -86,7 +87,7 @@ class Broadcaster:
     async def _messages(self) -> AsyncGenerator[bytes, None]:
         changed = self._join()
         try:
-            yield b"retry: %d\n\n" % RETRY_MS
+            yield b"retry: %d\n\nevent: clock\ndata: %d\n\n" % (RETRY_MS, time.time() * 1_000)
             while not self._closed:
                 try:
                     async with asyncio.timeout(QUIET_S):

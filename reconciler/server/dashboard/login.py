@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import urlsplit
 
@@ -10,12 +11,15 @@ from starlette.responses import Response
 
 from reconciler.config.values import ApiToken
 from reconciler.log import get_logger
+from reconciler.model.errors import StateError
 from reconciler.server.api.access import FailedLoginThrottle, Tokens, TooMany
 from reconciler.server.dashboard.responses import redirect
 from reconciler.server.dashboard.sessions import LIFETIME_S, LOGIN_S, CookieSealer, LoginAttempt, LoginSession, new_id
 from reconciler.server.dashboard.visitors import ForeignForm, LoginRequired, Visitor, Visitors
+from reconciler.state.async_store import AsyncStore
 
 MAX_TOKEN = 4_096
+LEARN_S = 1.0
 _AGAIN = "Open the page again: it was open for too long, or this browser refuses cookies."
 
 
@@ -31,6 +35,7 @@ class Login:
         throttle: FailedLoginThrottle,
         clock: Callable[[], float],
         url: Callable[[str], str],
+        store: AsyncStore,
     ) -> None:
         self._tokens = Tokens(tokens)
         self._visitors = visitors
@@ -38,7 +43,21 @@ class Login:
         self._throttle = throttle
         self._clock = clock
         self._url = url
+        self._store = store
+        self._learned_at = float("-inf")
         self._log = get_logger("dashboard")
+
+    async def learn_ended(self) -> None:
+        """Read which sessions were ended, at most once in `LEARN_S`: a logout at one daemon ends the session at all of them."""
+        now = time.monotonic()
+        if now - self._learned_at < LEARN_S:
+            return
+        self._learned_at = now
+        try:
+            ended = await self._store.ended_sessions()
+        except StateError:  # without the state no page is shown, and no action runs; files and the login form need none
+            return
+        self._sealer.learn(ended, self._clock())
 
     def begin(self, back: str, *, nonce: str = "", verifier: str = "") -> LoginAttempt:
         """Return a new attempt, which `remember` puts into a cookie."""
@@ -83,10 +102,11 @@ class Login:
         self._set(answer, self._visitors.cookie, self._sealer.seal(session), LIFETIME_S)
         self._drop(answer, self._visitors.login_cookie)
 
-    def out(self, visitor: Visitor) -> Response:
-        """End the session, here and in every copy of its cookie."""
+    async def out(self, visitor: Visitor) -> Response:
+        """End the session, at every daemon and in every copy of its cookie."""
         if visitor.session is not None:
             self._sealer.end(visitor.session, self._clock())
+            await self._store.end_session(visitor.session.id, visitor.session.until)
         answer = redirect(self._url("/login"))
         self._drop(answer, self._visitors.cookie)
         return answer

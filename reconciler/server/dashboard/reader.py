@@ -25,6 +25,7 @@ from reconciler.server.dashboard.pull_requests import review_row
 JOURNAL_ROWS = 40
 _NAMES = {"cls": "class", "address": "object", "external_id": "id", "duration_ms": "ms"}
 INCIDENTS = 200
+MICROSECONDS = 1_000_000
 REVIEWS = 100
 _READS = {operation.name: operation for operation in HTTP_OPERATIONS if operation.method == "GET"}
 _decode = msgspec.json.Decoder(StatusDocument).decode
@@ -77,12 +78,12 @@ class Reader:
         return await self.current.context.store.open_incidents(INCIDENTS)
 
     async def notifications(self, *, before: int, limit: int) -> dict[str, Any]:
-        """Return incidents, sinks, the messages that wait, and a page of the messages that were sent."""
+        """Return incidents, sinks, the messages that wait, and those that were done ``before`` (microseconds; 0: the newest)."""
         store, resources = self.current.context.store, self.current.active.resources
         incidents = await store.open_incidents(INCIDENTS)
         records, counts = await store.sink_records(), await store.waiting_notices()
         waiting = await store.waiting_messages(limit)
-        done = await store.done_messages(limit + 1, before=before)
+        done = await store.done_messages(limit + 1, before=before / MICROSECONDS)
         suspended = {
             identity.path: reason
             for identity, resource in resources.items()
@@ -97,7 +98,7 @@ class Reader:
                 "waiting": waiting_rows(waiting, places, suspended),
                 "waiting_total": sum(each.count for each in counts.values()),
                 "messages": [message_row(row, places, suspended) for row in done[:limit]],
-                "next": done[limit - 1].notice.seq if len(done) > limit else 0,
+                "next": int(done[limit - 1].done_at * MICROSECONDS) if len(done) > limit else 0,
             }
         )
 

@@ -39,7 +39,8 @@ def page(request: Request, text: str, status: int = 200) -> Response:
     raw = text.encode("utf-8", "replace")
     tag = f'"{hashlib.sha256(raw).hexdigest()[:24]}"'
     headers = {**HEADERS, **_PRIVATE, "etag": tag}
-    if status == 200 and request.headers.get("if-none-match", "").removeprefix("W/") == tag:
+    known = (each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(","))
+    if status == 200 and tag in known:
         return Response(b"", 304, headers)
     if accepts_gzip(request) and len(raw) >= MIN_GZIP:
         raw = gzip.compress(raw, LEVEL, mtime=0)
@@ -53,8 +54,12 @@ def redirect(place: str) -> Response:
 
 
 def accepts_gzip(request: Request) -> bool:
-    """Whether the browser takes gzip."""
-    return "gzip" in request.headers.get("accept-encoding", "")
+    """Whether the browser takes gzip (RFC 9110, section 12.5.3): ``gzip;q=0`` refuses it."""
+    for part in request.headers.get("accept-encoding", "").split(","):
+        coding, _, weight = part.partition(";")
+        if coding.strip().lower() in {"gzip", "x-gzip", "*"}:
+            return weight.replace(" ", "").lower() not in {"q=0", "q=0.0", "q=0.00", "q=0.000"}
+    return False
 
 
 class StaticFiles:

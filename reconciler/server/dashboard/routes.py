@@ -22,9 +22,8 @@ from reconciler.engine.current import Current
 from reconciler.log import get_logger
 from reconciler.model.errors import ReconcilerError
 from reconciler.server.api.access import FailedLoginThrottle, Forbidden, roles_with
-from reconciler.server.api.errors import Invalid
 from reconciler.server.api.handlers import Backend
-from reconciler.server.api.requests import headers_of, read_body, status_of
+from reconciler.server.api.requests import headers_of, status_of
 from reconciler.server.api.streams import LogStreams
 from reconciler.server.dashboard import responses
 from reconciler.server.dashboard.actions import ACTIONS
@@ -36,11 +35,10 @@ from reconciler.server.dashboard.rendering import Renderer, offers
 from reconciler.server.dashboard.responses import StaticFiles
 from reconciler.server.dashboard.reviews import ReviewViews
 from reconciler.server.dashboard.sessions import CookieSealer, new_id
+from reconciler.server.dashboard.submissions import Submissions, form_fields
 from reconciler.server.dashboard.views import NoPage, PageContent, Views
 from reconciler.server.dashboard.visitors import ForeignForm, LoginRequired, OnlyLocal, Visitor, Visitors
 
-MAX_FORM = 32 << 10
-MAX_FIELDS = 20
 MAX_SHARED_QUERY = 200
 CHANGE = "reconciler-change"
 """Header of a request that `static/live.js` makes: the number of the change because of which it loads its page again."""
@@ -86,7 +84,13 @@ class Dashboard:
         self._proof = proof
         self._visitors = Visitors(config.tokens, self._sealer, public_url=config.public_url, clock=time.time, oidc_proof=proof)
         self._login = Login(
-            config.tokens, self._visitors, self._sealer, throttle=parts.throttle, clock=time.time, url=self._renderer.url
+            config.tokens,
+            self._visitors,
+            self._sealer,
+            throttle=parts.throttle,
+            clock=time.time,
+            url=self._renderer.url,
+            store=parts.current.context.store,
         )
         self._reader = Reader(parts.backend, parts.current, parts.redactor)
         self._views = Views(self._reader)
@@ -94,6 +98,7 @@ class Dashboard:
         self._logs = LogStreams(parts.backend, parts.redactor)
         self._live = Broadcaster(self._fingerprint)
         self._shared = SharedPages()
+        self._submissions = Submissions()
         self._log = get_logger("dashboard")
 
     async def close(self) -> None:
@@ -196,6 +201,7 @@ class Dashboard:
 
         async def guarded(request: Request) -> Response:
             try:
+                await self._login.learn_ended()
                 return await endpoint(request)
             except ReconcilerError as error:
                 return self._problem(request, error)
@@ -238,7 +244,7 @@ class Dashboard:
     async def _act(self, request: Request) -> Response:
         """Run an operation for the person who sent its form, and go back to the page."""
         visitor = self._visitors.visitor(request)
-        fields = await self._fields(request)
+        fields = await form_fields(request)
         self._require_own(request, visitor, fields)
         action = ACTIONS.get(str(request.path_params["action"]))
         if action is None:
@@ -251,15 +257,19 @@ class Dashboard:
             )
         back = local_path(fields.pop("back", "/"))
         values = action.checks.form(fields)
-        await action.operation.handler(self._backend, values, visitor.name)
-        self._log.info("dashboard_action", operation=action.operation.name, by=visitor.name)
+
+        async def run() -> None:
+            await action.operation.handler(self._backend, values, visitor.name)
+
+        if await self._submissions.once(visitor.name, action.operation.name, fields, run):
+            self._log.info("dashboard_action", operation=action.operation.name, by=visitor.name)
         path, _, query = back.partition("?")
         kept = [(name, value) for name, value in parse_qsl(query) if name != "done"]
         return responses.redirect(self._renderer.url(f"{path}?{urlencode([*kept, ('done', action.operation.name)])}"))
 
     async def _log_in(self, request: Request) -> Response:
         self._visitors.check_form(request)
-        fields = await self._fields(request)
+        fields = await form_fields(request)
         try:
             return self._login.by_token(request, fields)
         except LoginRequired as error:
@@ -267,8 +277,8 @@ class Dashboard:
 
     async def _log_out(self, request: Request) -> Response:
         visitor = self._visitors.visitor(request)
-        self._require_own(request, visitor, await self._fields(request))
-        return self._login.out(visitor)
+        self._require_own(request, visitor, await form_fields(request))
+        return await self._login.out(visitor)
 
     async def _to_provider(self, request: Request) -> Response:
         """Send a person to the OIDC provider, and remember in this browser what was asked for."""
@@ -330,23 +340,6 @@ class Dashboard:
             raise ForeignForm("without a login the dashboard only shows", hint="Configure `server.tokens`, then log in.")
         if not self._sealer.is_form_token(visitor.session, token):
             raise ForeignForm("the form is not valid any more", hint="Go back, reload the page, and try again.")
-
-    async def _fields(self, request: Request) -> dict[str, str]:
-        """Return the fields of a form. Raises `Invalid` if it is none, is too large, or names a field twice."""
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind != "application/x-www-form-urlencoded":
-            raise Invalid("the body is not a form", status=415)
-        raw = await read_body(request)
-        if len(raw) > MAX_FORM:
-            raise Invalid(f"the form is larger than {MAX_FORM} bytes", status=413)
-        try:
-            pairs = parse_qsl(raw.decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict")
-        except ValueError:
-            raise Invalid("the form cannot be read", status=400) from None
-        fields = dict(pairs)
-        if len(fields) < len(pairs):
-            raise Invalid("a field of the form is given twice", status=400)
-        return fields
 
     # -- streams ------------------------------------------------------------------------------------------------------
 

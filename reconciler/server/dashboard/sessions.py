@@ -7,6 +7,7 @@ import binascii
 import hmac
 import secrets
 from collections import OrderedDict
+from collections.abc import Mapping
 from hashlib import sha256
 from typing import TypeVar
 
@@ -89,9 +90,17 @@ class CookieSealer:
             return content if content.until > now and content.id not in self._ended else None
         return None
 
+    def learn(self, ended: Mapping[str, float], now: float) -> None:
+        """Refuse these sessions too: they were ended at another daemon, or before a restart."""
+        self._ended.update(ended)
+        self._forget(now)
+
     def end(self, content: Sealed, now: float) -> None:
         """Refuse this cookie from now on."""
         self._ended[content.id] = content.until
+        self._forget(now)
+
+    def _forget(self, now: float) -> None:
         for known in [name for name, until in self._ended.items() if until <= now]:
             del self._ended[known]
         while len(self._ended) > MAX_ENDED:

@@ -262,7 +262,7 @@ def _parts(identity: ResourceId) -> tuple[str, str, str]:
 
 def _number(text: str) -> int:
     """Return a number from a query, 0 for anything else."""
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else 0
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 17 else 0
 
 
 __all__ = ["NoPage", "PageContent", "Views"]

@@ -4,6 +4,7 @@
 const main = document.getElementById("main");
 const connection = document.getElementById("connection");
 const RETRY_MS = 10000;
+let ahead = null; // milliseconds that this machine's clock is ahead of the daemon's; until it is known, ages stay as they were sent
 let tag = "";
 let busy = false;
 let again = false;
@@ -97,6 +98,7 @@ function follow(place) {
       if (missed) refresh();
       missed = false;
     });
+    stream.addEventListener("clock", (event) => { ahead = Date.now() - Number(event.data); });
     stream.addEventListener("change", refresh);
     stream.addEventListener("error", () => {
       missed = true;
@@ -138,7 +140,7 @@ function followLog(log) {
 }
 
 function age(text) {
-  const seconds = (Date.now() - Date.parse(text)) / 1000;
+  const seconds = (Date.now() - ahead - Date.parse(text)) / 1000;
   const length = Math.abs(seconds);
   if (!(length >= 1)) return "now";
   const [size, unit] = length >= 86400 ? [86400, "d"] : length >= 3600 ? [3600, "h"] : length >= 60 ? [60, "m"] : [1, "s"];
@@ -147,7 +149,7 @@ function age(text) {
 }
 
 setInterval(() => {
-  if (document.hidden) return;
+  if (document.hidden || ahead === null) return;
   for (const time of document.querySelectorAll("time[datetime]")) {
     const text = age(time.getAttribute("datetime"));
     if (time.textContent !== text) time.textContent = text;
