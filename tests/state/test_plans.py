@@ -264,8 +264,7 @@ CALLS: dict[str, Callable[[Store], Any]] = {
     "origins_of": lambda store: store.origins_of(["itm-1"]),
     "due_reviews": lambda store: store.due_reviews("a", 1.0, 9),
     "drop_reviews": lambda store: store.drop_reviews(["a"]),
-    "done_messages": lambda store: (notified(store), store.done_messages(9, before=99), store.done_messages(9)),
-    "done_messages of one": lambda store: store.done_messages(9, notification="a"),
+    "done_messages": lambda store: (notified(store), store.done_messages(9, before=9.0), store.done_messages(9)),
     "newest_reviews": lambda store: store.newest_reviews(9),
     "open_incidents": lambda store: store.open_incidents(9),
     "waiting_messages": lambda store: store.waiting_messages(9),
@@ -285,13 +284,9 @@ CALLS: dict[str, Callable[[Store], Any]] = {
     "verify_audit": lambda store: store.get_meta("x"),  # reads all on purpose, in `history --verify` and `doctor`
     "votes": lambda store: store.votes("a"),
     "votes_of": lambda store: store.votes_of(["a", "b"]),
-    "done_messages": lambda store: store.done_messages(9),
     "done_messages before": lambda store: store.done_messages(9, before=9.0),
     "end_session": lambda store: store.end_session("a", 1.0),
     "ended_sessions": lambda store: store.ended_sessions(),
-    "newest_reviews": lambda store: store.newest_reviews(9),
-    "open_incidents": lambda store: store.open_incidents(9),
-    "waiting_messages": lambda store: store.waiting_messages(9),
     "wake": lambda store: store.wake("a", 1.0),
 }
 
@@ -364,10 +359,8 @@ def _plans(store: Store, call: Callable[[], Any]) -> list[tuple[str, list[str]]]
 
 
 def _in_order(statement: str) -> bool:
-    """Whether a statement takes the first of all rows by their key: it reads as many as it returns, and messages that wait."""
-    if "LIMIT" not in statement:
-        return False
-    return ("WHERE" not in statement and "ORDER BY audit.seq DESC" in statement) or "ORDER BY notice.seq DESC" in statement
+    """Whether a statement takes the first of all rows by their key: it reads as many as it returns."""
+    return "WHERE" not in statement and "LIMIT" in statement and "ORDER BY audit.seq DESC" in statement
 
 
 def _sqlite(cursor: Any, statement: str, parameters: Any) -> list[str]:

@@ -20,7 +20,7 @@ from reconciler.server.api.handlers import Backend
 from reconciler.server.api.operations import HTTP_OPERATIONS
 from reconciler.server.dashboard.notices import incident_rows, involving, message_row, sink_rows, waiting_rows
 from reconciler.server.dashboard.plans import PlanInputs, PlanPage, ShownEntry, entries_of, plan_page
-from reconciler.server.dashboard.pull_requests import review_row
+from reconciler.server.dashboard.review_rows import review_row
 
 JOURNAL_ROWS = 40
 _NAMES = {"cls": "class", "address": "object", "external_id": "id", "duration_ms": "ms"}
@@ -155,8 +155,8 @@ def _audit_row(number: int, entry: AuditEntry) -> dict[str, Any]:
         "actor": entry.actor,
         "verb": entry.verb,
         "outcome": entry.outcome,
-        "object": entry.address or entry.resource,
-        "resource": entry.resource,
+        "object": entry.address or entry.resource or entry.integration,
+        "resource": entry.resource or entry.integration,
         "revision": entry.revision,
         "detail": {name: value for name, value in entry.detail.items() if value not in ("", None, [], ())},
     }

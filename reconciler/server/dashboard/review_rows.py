@@ -22,6 +22,7 @@ def review_row(stored: StoredReview) -> dict[str, Any]:
     word, tone = _verdict(state)
     return {
         "key": stored.key,
+        "page": str(state.number or state.head),
         "name": f"{state.repository}#{state.number}" if state.number else f"{state.repository} merge queue",
         "title": state.title,
         "author": state.author,
