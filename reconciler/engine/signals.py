@@ -1,6 +1,6 @@
 """What the statuses say that people may want to know: one signal for each abnormal condition, with the cause that it shares. Pure.
 
-SignalSet of one cause have one key. Resources behind one dead credential, one unreachable provider or one missing Secret are one cause;
+Signals of one cause have one key. Resources behind one dead credential, one unreachable provider or one missing Secret are one cause;
 so are all blocked changes, all drift and all equal errors of one Integration.
 """
 
@@ -76,7 +76,10 @@ class _Causes:
         if identity.kind == Kind.INTEGRATION.value:
             return identity
         resource = self._resources.get(identity)
-        return integration_of(resource) if resource is not None else None
+        if resource is not None:
+            return integration_of(resource)
+        status = self._statuses.get(identity)
+        return ResourceId.from_path(status.integration) if status is not None and status.integration else None
 
     def refused(self, integration: ResourceId | None) -> Condition | None:
         """Return the condition of a credential that does not work."""

@@ -133,4 +133,5 @@ def _leaving(facts: Facts) -> dict[ResourceId, list[RecordedObject]]:
 
 def _deleting(share: Share, result: ReconcileResult | None, before: ResourceStatus | None, now: float) -> ResourceStatus:
     findings = findings_of_leaving(share, result)
-    return dataclasses.replace(_status(share, findings, before, before.generation if before else 1, 0.0, now), deleting=True)
+    status = _status(share, findings, before, before.generation if before else 1, 0.0, now)
+    return dataclasses.replace(status, deleting=True, integration=share.records[0].integration.path)

@@ -56,6 +56,8 @@ class ResourceStatus:
     next_reconcile_at: str = ""
     history: tuple[JsonValue, ...] = ()
     deleting: bool = False
+    integration: str = ""
+    """Path of the Integration that deletes its objects; empty while it is declared."""
 
     def condition(self, kind: ConditionType) -> Condition | None:
         """Return the condition of this type, if present."""

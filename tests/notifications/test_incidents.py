@@ -113,6 +113,16 @@ def test_a_thousand_resources_behind_one_dead_credential_are_one_incident_with_a
     ]
 
 
+def test_blocked_deletes_of_one_integration_are_one_incident_also_where_no_manifest_is_left() -> None:
+    leaving = [
+        dataclasses.replace(row, deleting=True, integration="Integration/default/code")
+        for _, row in (source(f"s{n}", PlanBlocked=(T, "DeletePercent")) for n in range(4))
+    ]
+    rows = signals_of({row.id: row for row in leaving}, {}, READ).rows
+    assert {row.key for row in rows} == {"blocked/Integration/default/code"}
+    assert len(rows) == 4
+
+
 def test_a_dead_credential_is_a_failed_sync_for_whoever_does_not_follow_credentials() -> None:
     ledger = Ledger(Route(OPS, frozenset({Topic.SYNC_FAILED}), IncidentSeverity.INFO))
     refused = integration(CredentialsValid=(F, "Refused"), Stalled=(T, "AuthFailed"))
