@@ -91,7 +91,10 @@ def test_a_kill_before_the_answer_does_not_start_the_minute_anew(world: World) -
     asked = refused(world)
     world.servers["github"].admin.fault(times=0, effect="mute")  # the answers never arrive
     end_pauses(world)
-    for _ in range(3):
+    world.daemon()
+    world.wait(lambda: len(world.requests()) > asked, "one call", 60)
+    kill(world)
+    for _ in range(2):
         world.daemon()
         time.sleep(3)
         kill(world)
