@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from reconciler.model.json import Json
@@ -82,9 +83,23 @@ class Redacts(Protocol):
         """Return ``fields`` with every text in it redacted."""
 
 
+@contextlib.contextmanager
+def _without_rich() -> Iterator[None]:
+    """Hide rich while structlog is imported: its module of tracebacks, which is not used, imports rich and pygments where they exist."""
+    hide = "structlog" not in sys.modules and "rich" not in sys.modules
+    if hide:
+        sys.modules["rich"] = None  # type: ignore[assignment]  # an import of it raises ImportError
+    try:
+        yield
+    finally:
+        if hide:
+            del sys.modules["rich"]
+
+
 def configure(style: str, level: str, redactor: Redacts, *, stream: TextIO | None = None) -> None:
     """Configure logging for the process. ``style``: auto, json or console; ``level``: debug, info, warning, error, or critical (nothing)."""
-    import structlog
+    with _without_rich():
+        import structlog
 
     out = stream if stream is not None else sys.stderr
     console = style == "console" or (style == "auto" and out.isatty())
@@ -122,7 +137,8 @@ def get_logger(name: str) -> Logger:
     It looks up the configuration for every line, so that a logger made before `configure`, or kept over a reload, uses the current
     redactor. (``bind`` would fix the configuration of this moment.)
     """
-    import structlog
+    with _without_rich():
+        import structlog
 
     logger: Logger = structlog.get_logger(**{_NAME: name})  # structlog uses the keyword `logger` itself
     return logger
