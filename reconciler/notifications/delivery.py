@@ -9,6 +9,7 @@ from typing import Any
 from reconciler.engine.conditions import ConditionCause
 from reconciler.engine.control import parse_resource
 from reconciler.engine.current import Current
+from reconciler.engine.signals import RETRYING
 from reconciler.engine.view import EventStatus
 from reconciler.manifests.notification_spec import NotificationSpec
 from reconciler.model.errors import ReconcilerError, UsageError
@@ -18,6 +19,9 @@ from reconciler.model.status import ConditionStatus
 from reconciler.notifications.message import message_of, test_notice
 from reconciler.notifications.outbox import delivery_text
 from reconciler.notifications.senders import SinkFactory, sink_name
+
+REPORTED_AFTER = 3
+"""Failures in a row from which other Notifications report that a Notification does not deliver."""
 
 
 async def with_deliveries(current: Current, outside: EventStatus) -> EventStatus:
@@ -53,7 +57,9 @@ def delivering_of(record: SinkRecord, waiting: WaitingNotices) -> tuple[Conditio
     """Return the condition that follows from what is known of a Notification's messages."""
     text = delivery_text(record, waiting)
     if record.error:
-        return ConditionStatus.FALSE, ConditionCause("DeliveriesFail", f"{record.code}: {record.error}; {text}")
+        # A rate limit or an answer of 500 that the next attempts pass is no reason to send messages elsewhere.
+        reason = "DeliveriesFail" if record.failures >= REPORTED_AFTER or record.abandoned else RETRYING
+        return ConditionStatus.FALSE, ConditionCause(reason, f"{record.code}: {record.error}; {text}")
     if record.former:
         return ConditionStatus.FALSE, ConditionCause(
             "FormerSinkFails",

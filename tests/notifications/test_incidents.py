@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 import pytest
 
 from reconciler.engine.incidents import FLAPPING_S, IncidentInputs, RevisionState, Route, fold_of
-from reconciler.engine.signals import SignalSet, SourceFacts, signals_of
+from reconciler.engine.signals import RETRYING, SignalSet, SourceFacts, signals_of
 from reconciler.manifests.notification_spec import ResourcesSpec
 from reconciler.model.errors import SourceError
 from reconciler.model.incidents import (
@@ -204,6 +204,43 @@ def test_a_suspended_notification_counts_what_it_does_not_say() -> None:
     assert ledger.see(0, drift()) == []
     assert ledger.suppressed == ["the Notification is suspended"]
     assert ledger.only.open
+
+
+def test_what_lasts_when_the_notification_is_resumed_starts_then_and_once() -> None:
+    ledger = Ledger(dataclasses.replace(ALL, suspended=True))
+    ledger.see(0, drift())
+    ledger.see(60, drift("b"))
+    assert ledger.suppressed == ["the Notification is suspended"]
+    ledger.route = ALL
+    assert [phase for _, phase in ledger.see(120, drift("b"))] == ["start"]
+    assert (ledger.only.opened_at, ledger.only.unreported) == (0, False)
+    assert ledger.see(180, drift("b")) == []
+    assert [phase for _, phase in ledger.see(240, quiet())] == ["end"]
+
+
+@pytest.mark.parametrize("sink", ["a", "b"])
+def test_a_stage_that_failed_while_the_notification_was_suspended_is_reported_when_it_is_resumed(sink: str) -> None:
+    ledger = Ledger(dataclasses.replace(ALL, sink="a", suspended=True))
+    assert ledger.see(0, quiet(), [stage(at=0)]) == []
+    ledger.route = dataclasses.replace(ALL, sink=sink)
+    assert [phase for _, phase in ledger.see(60, quiet()) if phase != "release"] == ["start"]
+    assert ledger.see(120, quiet()) == []
+
+
+def test_a_suspended_notification_does_not_say_that_something_flaps() -> None:
+    ledger = Ledger()
+    ledger.see(0, drift())
+    ledger.see(10, quiet())
+    ledger.route = dataclasses.replace(ALL, suspended=True)
+    assert ledger.see(20, drift()) == []
+    ledger.route = ALL
+    assert [phase for _, phase in ledger.see(20 + FLAPPING_S + 1, drift())] == ["update"]
+
+
+def test_a_message_that_the_next_attempts_may_send_is_no_incident() -> None:
+    other = ResourceId(Kind.NOTIFICATION.value, "default", "other")
+    retrying = signals_of({other: status(other, Delivering=(F, RETRYING))}, {}, READ)
+    assert Ledger().see(0, retrying) == []
 
 
 def test_a_source_that_was_not_read_yet_ends_nothing() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from reconciler.engine.signals import RETRYING
 from reconciler.model.status import ConditionStatus
 from reconciler.sandbox.pagerduty.app import KEY
 from reconciler.sandbox.server import SandboxServer
@@ -146,6 +147,7 @@ async def test_a_failure_is_a_condition_and_the_message_arrives_later(
     assert delivering.message.startswith(code), delivering.message
     assert words in delivering.message
     assert TOKEN not in delivering.message
+    assert delivering.reason == RETRYING
     notified.within.later(130)
     await notified.send()
     assert len(messages(slack)) == 1
@@ -194,6 +196,28 @@ async def test_text_from_outside_has_no_markup_no_mention_and_no_secret(notified
     assert "\\u202e" not in shown.replace("\\\\u202e", "")
     types = {block["text"]["type"] for block in message["attachments"][0]["blocks"] if "text" in block}
     assert types == {"plain_text"}
+
+
+async def test_other_notifications_report_a_failure_only_if_the_third_attempt_fails_too(
+    notified: Notified, slack: SandboxServer
+) -> None:
+    notified.secret("bot", TOKEN)
+    notified.secret("one", None)
+    notified.notification("ops", bot(slack))
+    slack.admin.fault(path="chat.postMessage", status=500, times=3)
+    await notified.turn()
+    seen = []
+    for _ in range(4):
+        await notified.engine.finish_pass()
+        seen.append(notified.delivering("ops").reason)
+        notified.within.later(130)
+        await notified.send()
+    assert seen == [RETRYING, RETRYING, "DeliveriesFail", "Delivered"]
+    slack.admin.fault(path="chat.update", status=500)
+    notified.set("one", "present-now")
+    await notified.look()
+    await notified.engine.finish_pass()
+    assert notified.delivering("ops").reason == RETRYING  # counted from the last success
 
 
 # -- webhook ----------------------------------------------------------------------------------------------------------
