@@ -12,10 +12,11 @@ from reconciler.engine.current import Current
 from reconciler.engine.signals import RETRYING
 from reconciler.engine.view import EventStatus
 from reconciler.manifests.notification_spec import NotificationSpec
-from reconciler.model.errors import ReconcilerError, UsageError
+from reconciler.model.errors import ProviderError, ReconcilerError, UsageError
 from reconciler.model.incidents import SinkRecord, WaitingNotices
 from reconciler.model.resources import Kind, Resource, ResourceId
 from reconciler.model.status import ConditionStatus
+from reconciler.model.times import iso
 from reconciler.notifications.message import message_of, test_notice
 from reconciler.notifications.outbox import delivery_text
 from reconciler.notifications.senders import SinkFactory, sink_name
@@ -85,7 +86,10 @@ async def send_test(current: Current, request: Mapping[str, Any], by: str) -> Ma
     except ReconcilerError as error:
         context.log.warning("notification_test_failed", notification=identity.path, code=error.code, error=error.message)
         message = context.redactor.redact(f"{identity}: {error.message}")
-        raise ReconcilerError(message, code=error.code, hint=context.redactor.redact(error.hint)) from None
+        hint = error.hint
+        if isinstance(error, ProviderError) and error.retry_at is not None:
+            hint = f"{hint} Try again after {iso(error.retry_at)}.".strip()
+        raise ReconcilerError(message, code=error.code, hint=context.redactor.redact(hint)) from None
     await context.store.hasten_notices(identity.path, await context.store.now())
     context.log.info(
         "notification_sent", notification=identity.path, incident=notice.incident.id, phase="test", topic="", sink=sink.name

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 import pytest
 
-from reconciler.engine.incidents import FLAPPING_S, IncidentInputs, RevisionState, Route, fold_of
+from reconciler.engine.incidents import FLAPPING_S, SETTLE_S, IncidentInputs, RevisionState, Route, fold_of
 from reconciler.engine.signals import RETRYING, SignalSet, SourceFacts, signals_of
 from reconciler.manifests.notification_spec import ResourcesSpec
 from reconciler.model.errors import SourceError
@@ -153,6 +153,15 @@ def test_more_resources_are_a_change_and_another_wording_is_none() -> None:
     assert ledger.see(1, reworded) == []
     more = signals(integration(), source("a", Drifted=(T, "DriftDetected")), source("b", Drifted=(T, "DriftDetected")))
     assert ledger.see(2, more) == [("drift/Integration/default/code", "update")]
+
+
+def test_a_change_waits_for_further_ones_and_a_start_for_none() -> None:
+    ledger = Ledger()
+    first = fold_of(IncidentInputs((ALL,), drift(), {}))(ledger.stored, [], 0)
+    ledger.see(0, drift())
+    more = signals(integration(), source("a", Drifted=(T, "DriftDetected")), source("b", Drifted=(T, "DriftDetected")))
+    second = fold_of(IncidentInputs((ALL,), more, {}))(ledger.stored, [], 1)
+    assert [change.delay_s for change in (*first, *second)] == [0, SETTLE_S]
 
 
 def test_three_edges_in_ten_minutes_are_said_once_and_the_end_when_it_is_stable() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +13,10 @@ import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from reconciler.engine.signals import RETRYING
+from reconciler.model.errors import ReconcilerError
 from reconciler.model.status import ConditionStatus
+from reconciler.model.times import epoch_of
+from reconciler.notifications.delivery import send_test
 from reconciler.sandbox.pagerduty.app import KEY
 from reconciler.sandbox.server import SandboxServer
 from reconciler.sandbox.slack.app import CHANNEL, HOOK, TOKEN
@@ -196,6 +200,27 @@ async def test_text_from_outside_has_no_markup_no_mention_and_no_secret(notified
     assert "\\u202e" not in shown.replace("\\\\u202e", "")
     types = {block["text"]["type"] for block in message["attachments"][0]["blocks"] if "text" in block}
     assert types == {"plain_text"}
+
+
+async def test_a_rate_limit_needs_no_search_stops_a_test_too_and_says_until_when(
+    notified: Notified, slack: SandboxServer
+) -> None:
+    notified.secret("bot", TOKEN)
+    for name in ("one", "two"):
+        notified.secret(name, None)
+    notified.notification("ops", bot(slack))
+    slack.admin.fault(path="chat.postMessage", status=429, headers={"retry-after": "900"})
+    await notified.turn()
+    await notified.engine.finish_pass()
+    [until] = re.findall(r"2 waiting since \S+, next attempt at (\S+)", notified.delivering("ops").message)
+    assert epoch_of(until) - notified.within.now > 600  # that of the first, for which the second waits
+    with pytest.raises(ReconcilerError) as refused:
+        await send_test(notified.engine.current, {"name": "ops"}, "ada")
+    assert refused.value.hint == f"Try again after {until}."
+    notified.within.later(910)
+    await notified.send()
+    assert len(messages(slack)) == 2
+    assert slack.admin.requests(path="conversations.history") == []
 
 
 async def test_other_notifications_report_a_failure_only_if_the_third_attempt_fails_too(
