@@ -14,9 +14,11 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from reconciler.engine.signals import RETRYING
 from reconciler.model.errors import ReconcilerError
+from reconciler.model.incidents import Incident, IncidentSeverity, Notice, NoticePhase, Topic
 from reconciler.model.status import ConditionStatus
 from reconciler.model.times import epoch_of
 from reconciler.notifications.delivery import send_test
+from reconciler.notifications.message import message_of
 from reconciler.sandbox.pagerduty.app import KEY
 from reconciler.sandbox.server import SandboxServer
 from reconciler.sandbox.slack.app import CHANNEL, HOOK, TOKEN
@@ -284,6 +286,12 @@ async def test_while_a_key_is_replaced_the_old_and_the_new_one_verify(notified: 
     stale = {**headers, "webhook-timestamp": str(int(headers["webhook-timestamp"]) - 600)}
     with pytest.raises(WebhookVerificationError):
         Webhook(keys[0]).verify(body, stale)
+
+
+def test_an_update_with_newer_facts_has_an_id_of_its_own_so_that_no_receiver_drops_it() -> None:
+    incident = Incident("inc-1", "Notification/default/ops", "k", Topic.DRIFT, IncidentSeverity.ERROR, "differs", "Drifted")
+    ids = [message_of(Notice(7, NoticePhase.UPDATE, incident, version)).id for version in (1, 2)]
+    assert len(set(ids)) == 2
 
 
 async def test_a_retried_webhook_has_the_id_of_the_first_attempt(notified: Notified, receiving: Receiver) -> None:
