@@ -10,7 +10,7 @@ import pytest
 from reconciler.engine.incidents import FLAPPING_S, SETTLE_S, IncidentInputs, RevisionState, Route, fold_of
 from reconciler.engine.signals import RETRYING, SignalSet, SourceFacts, signals_of
 from reconciler.manifests.notification_spec import ResourcesSpec
-from reconciler.model.errors import SourceError
+from reconciler.model.errors import Problem, SourceError
 from reconciler.model.incidents import (
     DEFAULT_TOPICS,
     MEMBERS,
@@ -258,6 +258,14 @@ def test_a_source_that_was_not_read_yet_ends_nothing() -> None:
     assert ledger.see(0, signals(facts=failed)) == [("source", "start")]
     assert ledger.see(1, signals(facts=SourceFacts())) == []
     assert ledger.see(2, signals(facts=READ)) == [("source", "end")]
+
+
+def test_invalid_manifests_last_until_the_source_was_read_again() -> None:
+    ledger = Ledger()
+    problems = (Problem(Location("a.yaml", 1), "RC1100", "unknown key"),)
+    assert ledger.see(0, signals(facts=SourceFacts(fetched=True, problems=problems))) == [("manifests", "start")]
+    assert ledger.see(1, signals(facts=SourceFacts())) == []
+    assert ledger.see(2, signals(facts=READ)) == [("manifests", "end")]
 
 
 @pytest.mark.parametrize(

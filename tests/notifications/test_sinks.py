@@ -15,6 +15,8 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from reconciler.engine.signals import RETRYING
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.incidents import Incident, IncidentSeverity, Notice, NoticePhase, Topic
+from reconciler.model.records import AuditEntry
+from reconciler.model.resources import Kind, ResourceId, Suspension
 from reconciler.model.status import ConditionStatus
 from reconciler.model.times import epoch_of
 from reconciler.notifications.delivery import send_test
@@ -245,6 +247,71 @@ async def test_other_notifications_report_a_failure_only_if_the_third_attempt_fa
     await notified.look()
     await notified.engine.finish_pass()
     assert notified.delivering("ops").reason == RETRYING  # counted from the last success
+
+
+async def test_a_full_outbox_suppresses_starts_and_counts_them(
+    notified: Notified, slack: SandboxServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reconciler.state.incidents.LONGEST_OUTBOX", 2)
+    notified.secret("bot", TOKEN)
+    for name in ("one", "two", "three"):
+        notified.secret(name, None)
+    notified.notification("ops", bot(slack))
+    slack.admin.fault(path="chat.postMessage", status=500)
+    await notified.turn()
+    await notified.engine.finish_pass()
+    assert len(notified.notices(waiting=True)) == 2
+    assert "1 suppressed (the outbox is full)" in notified.delivering("ops").message
+
+
+async def test_a_changed_notification_is_tried_at_once(notified: Notified, slack: SandboxServer) -> None:
+    notified.secret("bot", TOKEN)
+    notified.secret("one", None)
+    notified.notification("ops", bot(slack))
+    slack.admin.fault(path="chat.postMessage", status=500, times=5)
+    await notified.turn()
+    for _ in range(4):
+        notified.within.later(130)
+        await notified.send()
+    assert messages(slack) == []
+    notified.notification("ops", bot(slack), "severity: error")
+    await notified.turn()
+    assert len(messages(slack)) == 1
+
+
+async def test_a_suspended_notification_sends_nothing_that_waits_until_it_is_resumed(
+    notified: Notified, slack: SandboxServer
+) -> None:
+    notified.secret("bot", TOKEN)
+    notified.secret("one", None)
+    notified.notification("ops", bot(slack))
+    slack.admin.fault(path="chat.postMessage", status=500)
+    await notified.turn()
+    identity = ResourceId(Kind.NOTIFICATION.value, "default", "ops")
+    notified.store.suspend(identity, Suspension("quiet"), audit=AuditEntry(1.0, "ada", "suspend"))
+    await notified.engine.current.refresh_suspensions()
+    notified.within.later(130)
+    await notified.send()
+    assert messages(slack) == []
+    notified.store.unsuspend(identity, audit=AuditEntry(1.0, "ada", "resume"))
+    await notified.engine.current.refresh_suspensions()
+    await notified.send()
+    assert len(messages(slack)) == 1
+
+
+async def test_a_source_is_reported_when_the_second_attempt_fails_too(notified: Notified, slack: SandboxServer) -> None:
+    notified.secret("bot", TOKEN)
+    notified.notification("ops", bot(slack))
+    await notified.turn()
+    aside = notified.world.manifests.with_name("aside")
+    for failures, texts in ((1, []), (2, ["The source of the manifests cannot be read; the last good revision stays in force"])):
+        notified.world.manifests.rename(aside)
+        for _ in range(failures):
+            await notified.turn()
+        assert [row["text"] for row in messages(slack)] == texts
+        aside.rename(notified.world.manifests)
+        await notified.turn()
+    assert [row["text"].partition(": ")[0] for row in messages(slack)] == ["Over"]
 
 
 # -- webhook ----------------------------------------------------------------------------------------------------------
