@@ -193,6 +193,9 @@ def test_doctor_is_healthy_although_only_the_running_daemon_can_read_a_secret(wo
     assert done.returncode == 0, done.stdout
     assert "not checked here: Secret/github key 'token'" in done.stdout
     assert "The running daemon acts as sandbox-bot" in done.stdout
+    world.extra_env = {"RECONCILER_SECRET_GITHUB": "a-token-that-is-refused"}
+    assert world.cli("doctor").returncode == 1
+    world.extra_env = {"RECONCILER_SECRET_GITHUB": ""}
     world.process.kill()
     world.process.wait()
     assert world.cli("doctor").returncode == 1
