@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ from reconciler.cli.tables import LEAST_COLUMNS, columns, painter, short_revisio
 from reconciler.cli.widths import wrap
 from reconciler.config.settings import Config
 from reconciler.drivers.http.clock import TOO_FAR_S, ProviderClock
-from reconciler.model.errors import NotImplementedYet, ReconcilerError, storage_error
+from reconciler.model.errors import NotImplementedYet, ReconcilerError, SecretUnavailable, storage_error
 from reconciler.model.exit_codes import EXIT_ERROR, EXIT_OK
 from reconciler.model.printable import plain
 
@@ -236,6 +236,8 @@ def _integrations(config: Config) -> list[CheckResult]:
         return []
     from reconciler.daemon.session import Options, open_session
 
+    accepted = _accepted_by_daemon(config)
+
     async def look() -> list[CheckResult]:
         async with open_session(config, Options(lock=False, create=False, read_only=True, log_level="error")) as session:
             engine = session.engine
@@ -247,7 +249,7 @@ def _integrations(config: Config) -> list[CheckResult]:
             ]
             for integration in await engine.integrations():
                 result = await engine.plan(integration)
-                results += _integration(result)
+                results += _unreadable_here(result, accepted) or _integration(result)
                 clock = engine.current.clients.clock_of(integration)
                 if clock is not None and not (clock.ahead_s is None and result.error is not None):  # else it was not called
                     results.append(_clock(integration.name, clock))
@@ -256,6 +258,29 @@ def _integrations(config: Config) -> list[CheckResult]:
         return results
 
     return asyncio.run(look())
+
+
+def _accepted_by_daemon(config: Config) -> dict[str, str]:
+    """Return the identity of each credential that the running daemon uses now, by the path of its Integration."""
+    from reconciler.cli.status import MAX_AGE_S, age_s, read
+
+    try:
+        report = read(Path(config.status.file))
+    except (ReconcilerError, OSError):
+        return {}
+    if age_s(report, time.time()) > MAX_AGE_S or ask_daemon(config, {"verb": "ping"}, timeout_s=5) is None:
+        return {}
+    unnamed = "an identity that the provider does not name"
+    return {row.name: row.identity or unnamed for row in report.credentials if row.valid}
+
+
+def _unreadable_here(result: ReconcileResult, accepted: Mapping[str, str]) -> list[CheckResult]:
+    """Return a warning for a Secret that only the daemon can read, as one from its environment; empty in any other case."""
+    identity = accepted.get(result.integration.path)
+    if identity is None or not isinstance(result.error, SecretUnavailable):
+        return []
+    message = f"not checked here: {result.error.message}. The running daemon acts as {identity}"
+    return [CheckResult(str(result.integration), "warning", message, "To check it here too, provide the value to this command.")]
 
 
 def _clock(name: str, clock: ProviderClock) -> CheckResult:

@@ -78,7 +78,9 @@ class Announcer:
     ) -> IncidentInputs:
         routes = self._routes(active)
         source = self._current.source
-        facts = SourceFacts(source.error, bool(source.fetched_at), tuple(active.problems), moment.host)
+        error = None if source.may_pass else source.error
+        fetched = bool(source.fetched_at) and not source.may_pass
+        facts = SourceFacts(error, fetched, tuple(active.problems), moment.host)
         of = (statuses, active, source.error, facts.fetched)
         if not routes:
             self._of, self._signals = (), SignalSet()

@@ -115,9 +115,10 @@ class Controller:
         except SourceError as error:
             if self.current.source.error is None or self.current.source.error.message != error.message:
                 self.deps.log.warning("source_failed", code=error.code, error=error.message)
+            self.current.source.may_pass = self._loaded and self.current.source.error is None
             self.current.source.error = error
             return False
-        self.current.source.error = None
+        self.current.source.error, self.current.source.may_pass = None, False
         self._loaded = True
         moved = revision.id != self.current.active.revision or not self.current.active.complete
         self.current.activate(await merge(desired, self.deps))

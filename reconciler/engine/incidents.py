@@ -120,7 +120,7 @@ def _of_moved(route: Route, own: dict[str, Incident], now: float) -> Iterable[In
         yield IncidentChange(_ended(incident, now, MOVED if incident.open else ""), (NoticePhase.RELEASE,))
         del own[key]
         if incident.occurred and incident.open and not route.follows_revision:
-            facts = dataclasses.replace(incident, sink=route.sink, flapping=False)
+            facts = dataclasses.replace(incident, sink=route.sink, flapping=False, unreported=False)
             again = _opened(None, facts, now, suspended=False)
             own[key] = again.incident
             yield again
@@ -218,6 +218,8 @@ def _present(before: Incident | None, facts: Incident, now: float, *, suspended:
     """Return what changes while the cause exists; None if nothing does."""
     if before is None or not before.open:
         return _opened(before, facts, now, suspended=suspended)
+    if before.unreported and not suspended:
+        return _reported(_with_facts(before, facts, now))
     if before.flapping and now - before.edges[-1] > FLAPPING_S:
         stable = _with_facts(before, facts, now, flapping=False)
         return IncidentChange(stable, (NoticePhase.UPDATE,))
@@ -234,11 +236,18 @@ def _opened(before: Incident | None, facts: Incident, now: float, *, suspended: 
     edges = (*recent, now)
     if before is not None and (before.flapping or len(edges) >= FLAPPING_EDGES):
         again = dataclasses.replace(_with_facts(before, facts, now, flapping=True), closed_at=0.0, edges=edges[-FLAPPING_EDGES:])
-        if before.flapping:
-            return IncidentChange(again, suppressed=_FLAPPING)
+        if before.flapping or suspended:
+            return IncidentChange(again, suppressed=_FLAPPING if before.flapping else _SILENT)
         return IncidentChange(again, (NoticePhase.FLAPPING,))
     opened = dataclasses.replace(facts, id=incident_id(facts, now), opened_at=now, changed_at=now, edges=edges)
-    return IncidentChange(opened, suppressed=_SILENT) if suspended else IncidentChange(opened, (NoticePhase.START,))
+    if suspended:
+        return IncidentChange(dataclasses.replace(opened, unreported=True), suppressed=_SILENT)
+    return IncidentChange(opened, (NoticePhase.START,))
+
+
+def _reported(incident: Incident) -> IncidentChange:
+    """Start an incident that began while the Notification was suspended, and lasts."""
+    return IncidentChange(dataclasses.replace(incident, unreported=False), (NoticePhase.START,))
 
 
 def _absent(before: Incident, now: float) -> IncidentChange | None:
@@ -264,6 +273,7 @@ def _with_facts(before: Incident, facts: Incident, now: float, *, flapping: bool
         flapping=before.flapping if flapping is None else flapping,
         occurred=before.occurred,
         sink=before.sink or facts.sink,
+        unreported=before.unreported,
     )
 
 
@@ -297,6 +307,8 @@ def _of_occurred(route: Route, inputs: IncidentInputs, incident: Incident, now: 
     selected = selects(route.resources, stage, inputs.labels.get(stage, {})) and incident.topic in route.topics
     if not selected or incident.severity.rank < route.severity.rank:
         return IncidentChange(_ended(incident, now, FILTERED), (NoticePhase.RELEASE,))
+    if incident.unreported and not route.suspended:
+        return _reported(dataclasses.replace(incident, changed_at=now))
     if incident.flapping and now - incident.edges[-1] > FLAPPING_S:
         return IncidentChange(dataclasses.replace(incident, flapping=False, changed_at=now), (NoticePhase.UPDATE,))
     return None

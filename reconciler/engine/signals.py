@@ -23,6 +23,8 @@ RETRIES = 2
 """A failure that may pass is reported when this many passes in a row have shown it."""
 NOT_FAILED = frozenset({"NotImplemented", "Busy", "InvalidManifest"})
 """Reasons of Stalled that are no failure, or that the incident of the manifests reports."""
+RETRYING = "Retrying"
+"""Reason of Delivering of a Notification whose message may yet be sent by one of the next attempts: no incident."""
 SOURCE_KEY = "source"
 MANIFESTS_KEY = "manifests"
 
@@ -123,7 +125,7 @@ def _of_status(status: ResourceStatus, causes: _Causes) -> Iterable[Signal]:
         title = f"{shown(scope)} differs from its manifests"
         yield _signal((Topic.DRIFT,), identity, f"drift/{scope}", IncidentSeverity.WARNING, title, drifted)
     delivering = status.condition(ConditionType.DELIVERING)
-    if delivering is not None and delivering.status is ConditionStatus.FALSE:
+    if delivering is not None and delivering.status is ConditionStatus.FALSE and delivering.reason != RETRYING:
         own = identity.kind == Kind.NOTIFICATION.value
         key, what = (identity.path, f"Messages of {identity}") if own else (scope, f"Deliveries of {shown(scope)}")
         yield _signal(
@@ -211,4 +213,4 @@ def _signal(  # noqa: PLR0917  called in this module only
     return Signal(topics, identity.path, key[:900], severity, title, condition.reason, condition.message[:TEXT])
 
 
-__all__ = ["MANIFESTS_KEY", "SOURCE_KEY", "SignalSet", "SourceFacts", "signals_of"]
+__all__ = ["MANIFESTS_KEY", "RETRYING", "SOURCE_KEY", "SignalSet", "SourceFacts", "signals_of"]

@@ -32,6 +32,8 @@ class SourceState:
     applied: str = ""
     attempted: str = ""
     error: ReconcilerError | None = None
+    may_pass: bool = False
+    """``error`` is the first after a success of this process: the next attempt may succeed."""
     notices: tuple[str, ...] = ()
 
 

@@ -129,6 +129,8 @@ class Incident:
     """Why it is not reported any more although it may last; empty otherwise."""
     digest: str = ""
     """Of what a change is reported for; without texts that change by themselves."""
+    unreported: bool = False
+    """It started while its Notification was suspended."""
 
     @property
     def open(self) -> bool:
@@ -211,6 +213,8 @@ class SinkRecord:
     code: str = ""
     failed_at: float = 0.0
     sent_at: float = 0.0
+    failures: int = 0
+    """Attempts that failed since the last success."""
     former: str = ""
     """The newest error of a former sink, which still shows an incident; empty if there is none."""
 

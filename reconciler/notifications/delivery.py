@@ -9,15 +9,20 @@ from typing import Any
 from reconciler.engine.conditions import ConditionCause
 from reconciler.engine.control import parse_resource
 from reconciler.engine.current import Current
+from reconciler.engine.signals import RETRYING
 from reconciler.engine.view import EventStatus
 from reconciler.manifests.notification_spec import NotificationSpec
-from reconciler.model.errors import ReconcilerError, UsageError
+from reconciler.model.errors import ProviderError, ReconcilerError, UsageError
 from reconciler.model.incidents import SinkRecord, WaitingNotices
 from reconciler.model.resources import Kind, Resource, ResourceId
 from reconciler.model.status import ConditionStatus
+from reconciler.model.times import iso
 from reconciler.notifications.message import message_of, test_notice
 from reconciler.notifications.outbox import delivery_text
 from reconciler.notifications.senders import SinkFactory, sink_name
+
+REPORTED_AFTER = 3
+"""Failures in a row from which other Notifications report that a Notification does not deliver."""
 
 
 async def with_deliveries(current: Current, outside: EventStatus) -> EventStatus:
@@ -53,7 +58,9 @@ def delivering_of(record: SinkRecord, waiting: WaitingNotices) -> tuple[Conditio
     """Return the condition that follows from what is known of a Notification's messages."""
     text = delivery_text(record, waiting)
     if record.error:
-        return ConditionStatus.FALSE, ConditionCause("DeliveriesFail", f"{record.code}: {record.error}; {text}")
+        # A rate limit or an answer of 500 that the next attempts pass is no reason to send messages elsewhere.
+        reason = "DeliveriesFail" if record.failures >= REPORTED_AFTER or record.abandoned else RETRYING
+        return ConditionStatus.FALSE, ConditionCause(reason, f"{record.code}: {record.error}; {text}")
     if record.former:
         return ConditionStatus.FALSE, ConditionCause(
             "FormerSinkFails",
@@ -79,7 +86,10 @@ async def send_test(current: Current, request: Mapping[str, Any], by: str) -> Ma
     except ReconcilerError as error:
         context.log.warning("notification_test_failed", notification=identity.path, code=error.code, error=error.message)
         message = context.redactor.redact(f"{identity}: {error.message}")
-        raise ReconcilerError(message, code=error.code, hint=context.redactor.redact(error.hint)) from None
+        hint = error.hint
+        if isinstance(error, ProviderError) and error.retry_at is not None:
+            hint = f"{hint} Try again after {iso(error.retry_at)}.".strip()
+        raise ReconcilerError(message, code=error.code, hint=context.redactor.redact(hint)) from None
     await context.store.hasten_notices(identity.path, await context.store.now())
     context.log.info(
         "notification_sent", notification=identity.path, incident=notice.incident.id, phase="test", topic="", sink=sink.name

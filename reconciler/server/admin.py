@@ -57,7 +57,7 @@ class AdminOperations:
         operation = self._operations.get(str(request.get("verb")))
         if operation is None:
             raise UsageError(f"the daemon does not know the verb {request.get('verb')!r}")
-        answer = await operation.handler(self._backend, request, peer if operation.by_uid else person(peer))
+        answer = await operation.handler(self._backend, request, person(peer))
         if not isinstance(answer, Mapping):
             raise TypeError(f"{operation.name} is not an operation of the socket")
         return answer

@@ -76,23 +76,19 @@ class IncidentStore(Database):
 
     def waiting_notices(self) -> dict[str, WaitingNotices]:
         """Return what waits in the outbox, by Notification."""
-        columns = (
-            n.c.notification,
-            func.count().label("number"),
-            func.min(n.c.seq).label("first"),
-            func.min(n.c.due_at).label("due"),
-        )
+        columns = (n.c.notification, func.count().label("number"), func.min(n.c.seq).label("first"))
+        waiting: dict[str, WaitingNotices] = {}
         with self._read() as connection:
             groups = connection.execute(select(*columns).where(n.c.done_at == 0).group_by(n.c.notification)).all()
-            payloads: dict[int, bytes] = {}
-            for part in chunks([group.first for group in groups]):
-                rows = connection.execute(select(n.c.seq, n.c.payload).where(n.c.seq.in_(part)))
-                payloads |= dict(rows.all())
-        return {
-            group.notification: WaitingNotices(group.number, decode(Notice, payloads[group.first]).incident.changed_at, group.due)
-            for group in groups
-            if group.first in payloads
-        }
+            numbers = {group.first: group.number for group in groups}
+            for part in chunks(list(numbers)):
+                # Later ones wait for the first, whenever they are due themselves.
+                for row in connection.execute(
+                    select(n.c.seq, n.c.notification, n.c.due_at, n.c.payload).where(n.c.seq.in_(part))
+                ):
+                    since = decode(Notice, row.payload).incident.changed_at
+                    waiting[row.notification] = WaitingNotices(numbers[row.seq], since, row.due_at)
+        return waiting
 
     def prune_incidents(self, before: float, limit: int) -> int:
         """Delete up to ``limit`` messages of incidents that ended before ``before``, or such incidents. Returns how many rows."""

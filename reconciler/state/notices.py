@@ -122,7 +122,7 @@ class NoticeStore(Database):
             record = record_of(connection, incident.notification)
             sent = record.sent + (0 if notice.refresh else 1)
             record = replace(record, sent=sent, sent_at=now)
-            record = replace(record, former="") if former else replace(record, error="", code="", failed_at=0.0)
+            record = replace(record, former="") if former else replace(record, error="", code="", failed_at=0.0, failures=0)
             save_record(connection, incident.notification, record)
 
     def skip_notice(self, notice: Notice, now: float) -> None:
@@ -206,7 +206,14 @@ def _note_failure(connection: SqlConnection, notice: Notice, failed: SinkRecord)
     save_record(
         connection,
         path,
-        replace(record, error=failed.error, code=failed.code, failed_at=first, abandoned=record.abandoned + failed.abandoned),
+        replace(
+            record,
+            error=failed.error,
+            code=failed.code,
+            failed_at=first,
+            failures=record.failures + 1,
+            abandoned=record.abandoned + failed.abandoned,
+        ),
     )
 
 

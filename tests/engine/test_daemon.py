@@ -186,6 +186,21 @@ def test_f5_no_secret_stands_in_any_output_or_in_any_byte_of_the_state(wide: Wor
             assert stat.S_IMODE(path.stat().st_mode) & 0o007 == 0, path
 
 
+def test_doctor_is_healthy_although_only_the_running_daemon_can_read_a_secret(world: World) -> None:
+    running(world)
+    world.extra_env = {"RECONCILER_SECRET_GITHUB": ""}
+    done = world.cli("doctor")
+    assert done.returncode == 0, done.stdout
+    assert "not checked here: Secret/github key 'token'" in done.stdout
+    assert "The running daemon acts as sandbox-bot" in done.stdout
+    world.extra_env = {"RECONCILER_SECRET_GITHUB": "a-token-that-is-refused"}
+    assert world.cli("doctor").returncode == 1
+    world.extra_env = {"RECONCILER_SECRET_GITHUB": ""}
+    world.process.kill()
+    world.process.wait()
+    assert world.cli("doctor").returncode == 1
+
+
 def test_healthz_readyz_and_metrics_answer(world: World) -> None:
     world.configure(source=str(world.manifests), server='{listen: "127.0.0.1:18473", publicUrl: "https://hooks.example"}')
     world.source("one")

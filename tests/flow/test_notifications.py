@@ -146,7 +146,7 @@ def test_the_commit_of_the_manifests_shows_how_its_sync_ended(tmp_path: Path) ->
         with GitHttpServer(tmp_path / "remotes") as server:
             world.github.put_state({"repos": {"acme/web": {"branches": {"main": first}}}})
             world.configure(source=server.url("acme/web.git"))
-            world.daemon()
+            daemon = world.daemon()
 
             def states(sha: str) -> list[tuple[str, str]]:
                 return [(row["context"], row["state"]) for row in world.commit_statuses() if row["sha"] == sha]
@@ -157,5 +157,11 @@ def test_the_commit_of_the_manifests_shows_how_its_sync_ended(tmp_path: Path) ->
             world.github.put_state({"repos": {"acme/web": {"branches": {"main": second}}}})
             world.wait(lambda: ("ci/manifests", "failure") in states(second), "the second fails", 15)
             assert ("ci/manifests", "failure") not in states(first)
+            # Removed with its Integration: a status of a commit stays as it is, so there is nothing to end there and nothing to retry.
+            third = repo.commit({"a.yaml": None, "c.yaml": None, "d.yaml": None}, "third")
+            world.wait(lambda: third in world.status()["source"]["lastApplied"], "the third is applied", 15)
+            daemon.terminate()
+            daemon.wait()
+            assert "notification_retry_scheduled" not in world.log()
     finally:
         world.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -13,6 +14,10 @@ from typing import Any
 
 import pytest
 
+from reconciler.model.incidents import Incident, IncidentSeverity, Notice, NoticePhase, Topic
+from reconciler.model.resources import Kind, ResourceId
+from reconciler.notifications.message import message_of
+from reconciler.notifications.senders import SinkFactory
 from reconciler.notifications.sinks.alertmanager import REFRESH_S
 from tests.flow.stage_world import free_port
 from tests.notifications.notified import Notified
@@ -98,6 +103,33 @@ async def test_an_alert_is_repeated_before_it_expires_and_not_after_its_end(noti
     assert alerts(alertmanager, "again") == []
     await notified.engine.finish_pass()
     assert "4 sent" in notified.delivering("again").message
+
+
+async def test_an_incident_that_becomes_worse_stays_one_alert(notified: Notified, alertmanager: str) -> None:
+    notified.within._clock[0] = 0
+    notified.notification("grave", f"alertmanager: {{url: '{alertmanager}'}}")
+    await notified.turn()
+    current, now = notified.engine.current, notified.within.now
+    resource = current.active.resources[ResourceId(Kind.NOTIFICATION.value, "default", "grave")]
+    sink = await SinkFactory(current, current.secrets).sink(resource)
+    start = Incident(
+        "inc-1",
+        resource.id.path,
+        "k",
+        Topic.SYNC_FAILED,
+        IncidentSeverity.ERROR,
+        "fails",
+        "Failed",
+        opened_at=now,
+        changed_at=now,
+    )
+    worse = dataclasses.replace(start, topic=Topic.CREDENTIAL_INVALID, severity=IncidentSeverity.CRITICAL, title="worse")
+    target = await sink.send(message_of(Notice(1, NoticePhase.START, start)), {})
+    await sink.send(message_of(Notice(2, NoticePhase.UPDATE, worse)), target)
+    [alert] = alerts(alertmanager, "grave")
+    assert alert["annotations"]["summary"] == "worse"
+    await sink.send(message_of(Notice(3, NoticePhase.END, dataclasses.replace(worse, closed_at=now))), target)
+    assert alerts(alertmanager, "grave") == []
 
 
 async def test_amtool_sees_the_end_of_a_removed_and_of_a_narrowed_notification(notified: Notified, alertmanager: str) -> None:

@@ -129,7 +129,7 @@ async def test_start_and_end_are_one_thread(server: MailServer, tls: str) -> Non
     assert end["Message-ID"] != start["Message-ID"]
     assert (start["Subject"], end["Subject"]) == (
         "[team-a] Secret/one cannot be read",
-        "[team-a] Over: Secret/one cannot be read",
+        "Re: [team-a] Secret/one cannot be read",
     )
     assert server.box.recipients == [["a@example.com", "b@example.com"]] * 2
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 
 import pytest
 
-from reconciler.engine.incidents import FLAPPING_S, IncidentInputs, RevisionState, Route, fold_of
-from reconciler.engine.signals import SignalSet, SourceFacts, signals_of
+from reconciler.engine.incidents import FLAPPING_S, SETTLE_S, IncidentInputs, RevisionState, Route, fold_of
+from reconciler.engine.signals import RETRYING, SignalSet, SourceFacts, signals_of
 from reconciler.manifests.notification_spec import ResourcesSpec
-from reconciler.model.errors import SourceError
+from reconciler.model.errors import Problem, SourceError
 from reconciler.model.incidents import (
     DEFAULT_TOPICS,
     MEMBERS,
@@ -165,6 +165,15 @@ def test_more_resources_are_a_change_and_another_wording_is_none() -> None:
     assert ledger.see(2, more) == [("drift/Integration/default/code", "update")]
 
 
+def test_a_change_waits_for_further_ones_and_a_start_for_none() -> None:
+    ledger = Ledger()
+    first = fold_of(IncidentInputs((ALL,), drift(), {}))(ledger.stored, [], 0)
+    ledger.see(0, drift())
+    more = signals(integration(), source("a", Drifted=(T, "DriftDetected")), source("b", Drifted=(T, "DriftDetected")))
+    second = fold_of(IncidentInputs((ALL,), more, {}))(ledger.stored, [], 1)
+    assert [change.delay_s for change in (*first, *second)] == [0, SETTLE_S]
+
+
 def test_three_edges_in_ten_minutes_are_said_once_and_the_end_when_it_is_stable() -> None:
     ledger = Ledger()
     phases = []
@@ -216,12 +225,57 @@ def test_a_suspended_notification_counts_what_it_does_not_say() -> None:
     assert ledger.only.open
 
 
+def test_what_lasts_when_the_notification_is_resumed_starts_then_and_once() -> None:
+    ledger = Ledger(dataclasses.replace(ALL, suspended=True))
+    ledger.see(0, drift())
+    ledger.see(60, drift("b"))
+    assert ledger.suppressed == ["the Notification is suspended"]
+    ledger.route = ALL
+    assert [phase for _, phase in ledger.see(120, drift("b"))] == ["start"]
+    assert (ledger.only.opened_at, ledger.only.unreported) == (0, False)
+    assert ledger.see(180, drift("b")) == []
+    assert [phase for _, phase in ledger.see(240, quiet())] == ["end"]
+
+
+@pytest.mark.parametrize("sink", ["a", "b"])
+def test_a_stage_that_failed_while_the_notification_was_suspended_is_reported_when_it_is_resumed(sink: str) -> None:
+    ledger = Ledger(dataclasses.replace(ALL, sink="a", suspended=True))
+    assert ledger.see(0, quiet(), [stage(at=0)]) == []
+    ledger.route = dataclasses.replace(ALL, sink=sink)
+    assert [phase for _, phase in ledger.see(60, quiet()) if phase != "release"] == ["start"]
+    assert ledger.see(120, quiet()) == []
+
+
+def test_a_suspended_notification_does_not_say_that_something_flaps() -> None:
+    ledger = Ledger()
+    ledger.see(0, drift())
+    ledger.see(10, quiet())
+    ledger.route = dataclasses.replace(ALL, suspended=True)
+    assert ledger.see(20, drift()) == []
+    ledger.route = ALL
+    assert [phase for _, phase in ledger.see(20 + FLAPPING_S + 1, drift())] == ["update"]
+
+
+def test_a_message_that_the_next_attempts_may_send_is_no_incident() -> None:
+    other = ResourceId(Kind.NOTIFICATION.value, "default", "other")
+    retrying = signals_of({other: status(other, Delivering=(F, RETRYING))}, {}, READ)
+    assert Ledger().see(0, retrying) == []
+
+
 def test_a_source_that_was_not_read_yet_ends_nothing() -> None:
     ledger = Ledger()
     failed = SourceFacts(SourceError("no route", code="RC2001"), fetched=True)
     assert ledger.see(0, signals(facts=failed)) == [("source", "start")]
     assert ledger.see(1, signals(facts=SourceFacts())) == []
     assert ledger.see(2, signals(facts=READ)) == [("source", "end")]
+
+
+def test_invalid_manifests_last_until_the_source_was_read_again() -> None:
+    ledger = Ledger()
+    problems = (Problem(Location("a.yaml", 1), "RC1100", "unknown key"),)
+    assert ledger.see(0, signals(facts=SourceFacts(fetched=True, problems=problems))) == [("manifests", "start")]
+    assert ledger.see(1, signals(facts=SourceFacts())) == []
+    assert ledger.see(2, signals(facts=READ)) == [("manifests", "end")]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +12,15 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from reconciler.engine.signals import RETRYING
+from reconciler.model.errors import ReconcilerError
+from reconciler.model.incidents import Incident, IncidentSeverity, Notice, NoticePhase, Topic
+from reconciler.model.records import AuditEntry
+from reconciler.model.resources import Kind, ResourceId, Suspension
 from reconciler.model.status import ConditionStatus
+from reconciler.model.times import epoch_of
+from reconciler.notifications.delivery import send_test
+from reconciler.notifications.message import message_of
 from reconciler.sandbox.pagerduty.app import KEY
 from reconciler.sandbox.server import SandboxServer
 from reconciler.sandbox.slack.app import CHANNEL, HOOK, TOKEN
@@ -146,6 +155,7 @@ async def test_a_failure_is_a_condition_and_the_message_arrives_later(
     assert delivering.message.startswith(code), delivering.message
     assert words in delivering.message
     assert TOKEN not in delivering.message
+    assert delivering.reason == RETRYING
     notified.within.later(130)
     await notified.send()
     assert len(messages(slack)) == 1
@@ -196,6 +206,114 @@ async def test_text_from_outside_has_no_markup_no_mention_and_no_secret(notified
     assert types == {"plain_text"}
 
 
+async def test_a_rate_limit_needs_no_search_stops_a_test_too_and_says_until_when(
+    notified: Notified, slack: SandboxServer
+) -> None:
+    notified.secret("bot", TOKEN)
+    for name in ("one", "two"):
+        notified.secret(name, None)
+    notified.notification("ops", bot(slack))
+    slack.admin.fault(path="chat.postMessage", status=429, headers={"retry-after": "900"})
+    await notified.turn()
+    await notified.engine.finish_pass()
+    [until] = re.findall(r"2 waiting since \S+, next attempt at (\S+)", notified.delivering("ops").message)
+    assert epoch_of(until) - notified.within.now > 600  # that of the first, for which the second waits
+    with pytest.raises(ReconcilerError) as refused:
+        await send_test(notified.engine.current, {"name": "ops"}, "ada")
+    assert refused.value.hint == f"Try again after {until}."
+    notified.within.later(910)
+    await notified.send()
+    assert len(messages(slack)) == 2
+    assert slack.admin.requests(path="conversations.history") == []
+
+
+async def test_other_notifications_report_a_failure_only_if_the_third_attempt_fails_too(
+    notified: Notified, slack: SandboxServer
+) -> None:
+    notified.secret("bot", TOKEN)
+    notified.secret("one", None)
+    notified.notification("ops", bot(slack))
+    slack.admin.fault(path="chat.postMessage", status=500, times=3)
+    await notified.turn()
+    seen = []
+    for _ in range(4):
+        await notified.engine.finish_pass()
+        seen.append(notified.delivering("ops").reason)
+        notified.within.later(130)
+        await notified.send()
+    assert seen == [RETRYING, RETRYING, "DeliveriesFail", "Delivered"]
+    slack.admin.fault(path="chat.update", status=500)
+    notified.set("one", "present-now")
+    await notified.look()
+    await notified.engine.finish_pass()
+    assert notified.delivering("ops").reason == RETRYING  # counted from the last success
+
+
+async def test_a_full_outbox_suppresses_starts_and_counts_them(
+    notified: Notified, slack: SandboxServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reconciler.state.incidents.LONGEST_OUTBOX", 2)
+    notified.secret("bot", TOKEN)
+    for name in ("one", "two", "three"):
+        notified.secret(name, None)
+    notified.notification("ops", bot(slack))
+    slack.admin.fault(path="chat.postMessage", status=500)
+    await notified.turn()
+    await notified.engine.finish_pass()
+    assert len(notified.notices(waiting=True)) == 2
+    assert "1 suppressed (the outbox is full)" in notified.delivering("ops").message
+
+
+async def test_a_changed_notification_is_tried_at_once(notified: Notified, slack: SandboxServer) -> None:
+    notified.secret("bot", TOKEN)
+    notified.secret("one", None)
+    notified.notification("ops", bot(slack))
+    slack.admin.fault(path="chat.postMessage", status=500, times=5)
+    await notified.turn()
+    for _ in range(4):
+        notified.within.later(130)
+        await notified.send()
+    assert messages(slack) == []
+    notified.notification("ops", bot(slack), "severity: error")
+    await notified.turn()
+    assert len(messages(slack)) == 1
+
+
+async def test_a_suspended_notification_sends_nothing_that_waits_until_it_is_resumed(
+    notified: Notified, slack: SandboxServer
+) -> None:
+    notified.secret("bot", TOKEN)
+    notified.secret("one", None)
+    notified.notification("ops", bot(slack))
+    slack.admin.fault(path="chat.postMessage", status=500)
+    await notified.turn()
+    identity = ResourceId(Kind.NOTIFICATION.value, "default", "ops")
+    notified.store.suspend(identity, Suspension("quiet"), audit=AuditEntry(1.0, "ada", "suspend"))
+    await notified.engine.current.refresh_suspensions()
+    notified.within.later(130)
+    await notified.send()
+    assert messages(slack) == []
+    notified.store.unsuspend(identity, audit=AuditEntry(1.0, "ada", "resume"))
+    await notified.engine.current.refresh_suspensions()
+    await notified.send()
+    assert len(messages(slack)) == 1
+
+
+async def test_a_source_is_reported_when_the_second_attempt_fails_too(notified: Notified, slack: SandboxServer) -> None:
+    notified.secret("bot", TOKEN)
+    notified.notification("ops", bot(slack))
+    await notified.turn()
+    aside = notified.world.manifests.with_name("aside")
+    for failures, texts in ((1, []), (2, ["The source of the manifests cannot be read; the last good revision stays in force"])):
+        notified.world.manifests.rename(aside)
+        for _ in range(failures):
+            await notified.turn()
+        assert [row["text"] for row in messages(slack)] == texts
+        aside.rename(notified.world.manifests)
+        await notified.turn()
+    assert [row["text"].partition(": ")[0] for row in messages(slack)] == ["Over"]
+
+
 # -- webhook ----------------------------------------------------------------------------------------------------------
 
 
@@ -235,6 +353,12 @@ async def test_while_a_key_is_replaced_the_old_and_the_new_one_verify(notified: 
     stale = {**headers, "webhook-timestamp": str(int(headers["webhook-timestamp"]) - 600)}
     with pytest.raises(WebhookVerificationError):
         Webhook(keys[0]).verify(body, stale)
+
+
+def test_an_update_with_newer_facts_has_an_id_of_its_own_so_that_no_receiver_drops_it() -> None:
+    incident = Incident("inc-1", "Notification/default/ops", "k", Topic.DRIFT, IncidentSeverity.ERROR, "differs", "Drifted")
+    ids = [message_of(Notice(7, NoticePhase.UPDATE, incident, version)).id for version in (1, 2)]
+    assert len(set(ids)) == 2
 
 
 async def test_a_retried_webhook_has_the_id_of_the_first_attempt(notified: Notified, receiving: Receiver) -> None:

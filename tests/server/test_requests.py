@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 from collections.abc import Mapping
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -110,3 +113,18 @@ async def test_a_reconcile_that_does_not_end_in_time_is_an_error_and_no_defect()
     with pytest.raises(ReconcilerError, match=r"was not reconciled within 0\.01 s") as raised:
         await waiting_control().reconcile({"resource": "Integration/one", "wait": True, "timeout": 0.01}, "ada")
     assert raised.value.code == "RC8003"
+
+
+async def test_the_audit_log_names_the_caller_of_the_socket_alike_for_every_command() -> None:
+    callers: list[str] = []
+
+    async def note(_: object, values: object, who: str) -> Mapping[str, Any]:
+        callers.append(who)
+        return {}
+
+    operations = AdminOperations(SimpleNamespace())  # type: ignore[arg-type]
+    operations._operations = {name: replace(each, handler=note) for name, each in operations._operations.items()}
+    for name in operations._operations:
+        await operations.handle({"verb": name}, f"uid:{os.getuid()}")
+        await operations.handle({"verb": name}, "uid:4294967290")
+    assert set(callers) == {pwd.getpwuid(os.getuid()).pw_name, "uid:4294967290"}

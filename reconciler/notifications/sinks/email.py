@@ -29,6 +29,7 @@ from reconciler.model.errors import (
     ValidationFailed,
 )
 from reconciler.model.incidents import NoticePhase
+from reconciler.model.printable import plain
 from reconciler.model.secrets import SecretValue
 from reconciler.notifications.message import Message
 from reconciler.notifications.sinks.base import PartlySent, Target
@@ -142,13 +143,16 @@ def mail_of(message: Message, spec: EmailSpec, owner: str) -> EmailMessage:
     """Return the mail: text and HTML with the same content, in the thread of its incident."""
     incident = message.incident
     mail = EmailMessage(policy=WIRE)
-    mail["Subject"] = f"[{owner}] {message.headline}"[:SUBJECT]
+    reply = message.phase not in {NoticePhase.START, NoticePhase.TEST}
+    subject = f"[{owner}] {plain(incident.title) if reply else message.headline}"[:SUBJECT]
+    # Some programs, such as Gmail, put a reply into another thread if its subject differs by more than "Re:".
+    mail["Subject"] = f"Re: {subject}" if reply else subject
     mail["From"] = _address(spec.sender)
     mail["To"] = [_address(address) for address in spec.to]
     mail["Date"] = format_datetime(dt.datetime.fromtimestamp(incident.changed_at, dt.UTC))
     domain = domain_of(spec.sender)
     mail["Message-ID"] = f"<{incident.id}@{domain}>" if message.phase is NoticePhase.START else f"<{message.id}@{domain}>"
-    if message.phase not in {NoticePhase.START, NoticePhase.TEST}:
+    if reply:
         mail["In-Reply-To"] = mail["References"] = f"<{incident.id}@{domain}>"
     mail["Auto-Submitted"] = "auto-generated"
     mail.set_content(message.plain_text + "\n")

@@ -45,8 +45,6 @@ class Operation:
     access: Access
     socket: bool = True
     """Whether the admin socket offers it."""
-    by_uid: bool = False
-    """Whether the audit log names a caller of the socket by uid instead of user name."""
     method: str = ""
     path: str = ""
     """Below `PREFIX`; empty where the API does not offer it."""
@@ -277,7 +275,6 @@ OPERATIONS: tuple[Operation, ...] = (
         errors=(404,),
         example={"digest": _DIGEST},
         answer_example={"integration": "Integration/default/code-host"},
-        by_uid=True,
     ),
     _get(
         "resource",
@@ -301,7 +298,6 @@ OPERATIONS: tuple[Operation, ...] = (
         query=_IN_CANVAS,
         errors=(404, 409),
         answer_example={"resource": "EventSource/default/payments", "ready": "True", "reason": "Succeeded", "message": ""},
-        by_uid=True,
     ),
     _post(
         "suspend",
@@ -315,7 +311,6 @@ OPERATIONS: tuple[Operation, ...] = (
         errors=(404, 409),
         example={"reason": "moving hosts", "until": "2h"},
         answer_example={"resource": "EventSource/default/payments", "until": "2026-03-02T11:15:04Z"},
-        by_uid=True,
     ),
     _post(
         "resume",
@@ -327,16 +322,15 @@ OPERATIONS: tuple[Operation, ...] = (
         query=_IN_CANVAS,
         errors=(404, 409),
         answer_example={"resource": "EventSource/default/payments"},
-        by_uid=True,
     ),
     Operation("review", handlers.review, Access.LOCAL),
     Operation("oidc_documents", issuing.published_documents, Access.LOCAL),
     Operation("oidc_rotate", issuing.rotate, Access.LOCAL),
     Operation("oidc_token", issuing.token, Access.LOCAL),
-    Operation("ping", lambda backend, values, who: backend.control.alive(values, who), Access.LOCAL, by_uid=True),
+    Operation("ping", lambda backend, values, who: backend.control.alive(values, who), Access.LOCAL),
     Operation("notify_test", handlers.notify_test, Access.LOCAL),
-    Operation("forget", lambda backend, values, who: backend.control.forget(values, who), Access.LOCAL, by_uid=True),
-    Operation("adopt", lambda backend, values, who: backend.control.adopt(values, who), Access.LOCAL, by_uid=True),
+    Operation("forget", lambda backend, values, who: backend.control.forget(values, who), Access.LOCAL),
+    Operation("adopt", lambda backend, values, who: backend.control.adopt(values, who), Access.LOCAL),
 )
 HTTP_OPERATIONS: tuple[Operation, ...] = tuple(operation for operation in OPERATIONS if operation.path)
 SOCKET_OPERATIONS: Mapping[str, Operation] = {operation.name: operation for operation in OPERATIONS if operation.socket}
