@@ -52,7 +52,9 @@ class Report:
     steps: list[Step] = field(default_factory=list)
     skipped: list[Change] = field(default_factory=list)
     stopped: ReconcilerError | None = None
-    """Why the rest was not tried (rate limit, refused credential, interruption), or None."""
+    """Why the rest was not tried (rate limit, refused credential), or None."""
+    interrupted: bool = False
+    """Whether the rest was not tried because the work had to end: a new revision, a drain, a suspension."""
 
     @property
     def failed(self) -> dict[Address, ReconcilerError]:
@@ -110,7 +112,10 @@ async def run_plan(
     not_made = {c.address for c in plan.changes if c.disposition is Disposition.WAITING and c.action in _MAKES}
     digest = plan.sha256  # over all changes: computed once, not for each write
     for batch in _batches(plan.executable, target.batch):
-        if report.stopped is not None or (go_on is not None and not await go_on()):
+        if report.stopped is not None:
+            break
+        if go_on is not None and not await go_on():
+            report.interrupted = True
             break
         failed = {*not_made, *report.failed, *(change.address for change in report.skipped)}
         ready = [change for change in batch if not failed & set(change.depends_on)]

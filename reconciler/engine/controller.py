@@ -76,6 +76,8 @@ class Controller:
         self.counts: dict[ResourceId, int] = {}
         """Slices ended, by integration: what ``reconcile --wait`` waits for."""
         self._read_only = read_only
+        self._known: frozenset[ResourceId] = frozenset()
+        """The integrations of the last pass."""
         self._statuses = StatusManager(self.current)
         self._desired: Desired | None = None
         """The revision that was read and is not yet stored as the last valid one."""
@@ -294,8 +296,8 @@ class Controller:
         if self.holder:
             await self._catch_up()
         await self._statuses.check_secrets()
-        known = await self.integrations()
-        for gone in [identity for identity in self.current.view.results if identity not in known]:
+        self._known = frozenset(await self.integrations())
+        for gone in [identity for identity in self.current.view.results if identity not in self._known]:
             del self.current.view.results[gone]
         await self.refresh_outside(whole=True)
         await self._statuses.compute(among_peers=bool(self.holder))
@@ -325,11 +327,19 @@ class Controller:
         return socket.gethostname() if self.holder else ""
 
     def _all_settled(self) -> bool:
-        return bool(self.current.view.results or self.current.active.resources) and all(
+        """Whether every integration was reconciled with the active revision, without a failure or a change that waits.
+
+        With peers, a process knows its own results only.
+        """
+        results, active = self.current.view.results, self.current.active
+        if not (results or active.resources) or (self._known and not (results if self.holder else results.keys() >= self._known)):
+            return False
+        return all(
             r.error is None
-            and not r.report.failed
+            and r.revision == active.revision
+            and not (r.report.failed or r.report.interrupted)
             and (r.plan is None or not any(c.disposition is Disposition.WAITING for c in r.plan.changes))
-            for r in self.current.view.results.values()
+            for r in results.values()
         )
 
     # -- afterwards -------------------------------------------------------------------------------------------------

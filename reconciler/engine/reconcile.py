@@ -73,6 +73,8 @@ class ReconcileResult:
     moved: tuple[Change, ...] = ()
     """Changes that became necessary and are not approved: not made."""
     planned_at: float = 0.0
+    revision: str = ""
+    """The revision whose manifests were planned."""
     dependents: tuple[str, ...] = ()
     """What stops without the credential; see `reconciler.engine.credentials.dependents_of`."""
 
@@ -146,6 +148,7 @@ class Prepared:
             suspended=self.suspended,
             moved=self.moved,
             planned_at=self.now,
+            revision=self.setting.live.revision,
         )
 
     def approval(self, *, blocked: bool = False) -> Approval:

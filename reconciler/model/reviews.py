@@ -225,3 +225,8 @@ class ReviewState(msgspec.Struct, frozen=True):
     """The comment says how the merge ended."""
     failures: int = 0
     error: str = ""
+
+    @property
+    def approval(self) -> Grant | None:
+        """The approval of exactly the changes that are blocked now; None without any."""
+        return self.grant if self.digest and self.grant is not None and self.grant.digest == self.digest else None

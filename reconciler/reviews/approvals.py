@@ -57,8 +57,8 @@ async def approve_merged(current: Current, state: ReviewState, request: RequestR
 
     A set is covered if each of its changes has the same address and action, and its manifest the same content, as when it was reviewed.
     """
-    grant = state.grant
-    if grant is None or grant.digest != state.digest:
+    grant = state.approval
+    if grant is None:
         return state
     reviewed = {(block.address, block.action): block.spec for block in state.blocked}
     context = current.context

@@ -110,8 +110,8 @@ def finished(state: ReviewState, name: str, owner: str, context: str) -> CheckRe
 
 
 def _granted(state: ReviewState) -> str:
-    grant = state.grant
-    if grant is None or grant.digest != state.digest or not state.digest:
+    grant = state.approval
+    if grant is None:
         return ""
     return f"The blocked changes ({code(grant.digest[:19])}) were approved by {code(grant.login)} at {iso(grant.at)}."
 

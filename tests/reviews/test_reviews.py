@@ -239,7 +239,7 @@ def test_blocked_changes_wait_for_the_button_of_a_person_who_may_press_it(world:
     assert world.conclusion(head) == "action_required"
     world.github.do("press_check", **press, sender="ada")
     world.wait(lambda: world.conclusion(head) == "success", "the approval")
-    assert "`ada`" in world.comments(number)[0]["body"]
+    world.wait(lambda: "`ada`" in world.comments(number)[0]["body"], "the comment, which follows the check")
     world.merge(number)
     world.wait(
         lambda: not world.hooks("shop") and not world.resource("EventSource", "shop").get("objects"), "the hook is deleted"

@@ -34,7 +34,7 @@ def review_row(stored: StoredReview) -> dict[str, Any]:
         "tone": tone,
         "outcome": state.outcome if state.done_head == state.head else "",
         "digest": state.digest if state.done_head == state.head else "",
-        "granted_by": state.grant.login if state.grant is not None else "",
+        "granted_by": state.approval.login if state.approval is not None else "",
         "updated_at": iso(state.updated_at) if state.updated_at else "",
         "since": iso(state.open_since) if state.open_since else "",
         "resources": len(state.resources),
@@ -47,6 +47,8 @@ def _verdict(state: ReviewState) -> tuple[str, str]:
     """Return the word for the newest commit's review, and its tone."""
     if state.done_head != state.head:
         return ("in progress" if state.open_head else "waiting"), "busy"
+    if state.approval is not None:
+        return "approved", "good"
     return state.conclusion.replace("_", " ") or "reviewed", _TONES.get(state.conclusion, "idle")
 
 

@@ -36,7 +36,7 @@ class ReviewViews:
             "conclusion": state.conclusion if state.done_head == state.head else "in_progress",
             "outcome": state.outcome if state.done_head == state.head else "the plan is being made",
             "closed": state.closed,
-            "approved_by": state.grant.login if state.grant is not None and state.grant.digest == state.digest else "",
+            "approved_by": state.approval.login if state.approval is not None else "",
             "approved_at": iso(state.grant.at) if state.grant is not None else "",
             "error": state.error,
         }
