@@ -1304,7 +1304,7 @@ _TABLE = (
     Code(
         "RC8204",
         "The pull request is not reviewed",
-        "It is closed, is for another branch than `source.branch`, or comes from a fork while `review.forks` is `off`.",
+        "It does not exist, is closed, is for another branch than `source.branch`, or comes from a fork while `review.forks` is `off`.",
         "Name an open pull request for the watched branch, or change `review.forks`.",
     ),
     # 83xx dashboard

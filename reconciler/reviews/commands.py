@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from reconciler.engine.current import Current
-from reconciler.model.errors import ReconcilerError
+from reconciler.model.errors import NotFound, ReconcilerError
 from reconciler.model.reviews import ReviewState
 from reconciler.reviews.intake import ReviewIntake
 from reconciler.reviews.target import ReviewImpossible, open_target, remote_source
@@ -37,7 +37,14 @@ class ReviewCommands:
         target = await open_target(self._current)
         remote_source(self._source)
         config = self._current.context.config
-        pull = await target.pulls.pull(target.api, target.repository, request.number)
+        try:
+            pull = await target.pulls.pull(target.api, target.repository, request.number)
+        except NotFound:
+            raise ReviewImpossible(
+                f"{target.repository} has no pull request #{request.number}",
+                code="RC8204",
+                hint="Check the number, and that the credential may read pull requests.",
+            ) from None
         if not pull.is_open:
             raise ReviewImpossible(f"#{pull.number} is not open", code="RC8204", hint="Only open pull requests are reviewed.")
         if pull.base != config.source.branch or (pull.fork and config.review.forks == "off"):

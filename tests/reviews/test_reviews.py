@@ -254,7 +254,9 @@ def test_review_by_hand(world: ReviewWorld) -> None:
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert (answer["head"], answer["conclusion"]) == (head, "success")
-    assert world.cli("review", "999").returncode == 1
+    missing = world.cli("review", "999")
+    assert missing.returncode == 1
+    assert "has no pull request #999" in missing.stderr
 
 
 POINTS = [
