@@ -35,6 +35,7 @@ FILES = {"secret.yaml": SECRET, "code.yaml": INTEGRATION, "source.yaml": SOURCE,
 def pull(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     """Return a function that plans a commit of ``files`` (None: deleted) over `FILES`: (exit code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
     repo = GitRepo(tmp_path / "repo")
     repo.commit(dict(FILES), "base")
 

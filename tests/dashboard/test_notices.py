@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconciler.manifests import SourceFile, load
-from reconciler.model.incidents import Incident, IncidentSeverity, Notice, NoticePhase, SinkRecord, Topic
+from reconciler.model.incidents import Incident, IncidentSeverity, Notice, NoticePhase, SinkRecord, Topic, WaitingNotices
 from reconciler.server.dashboard.notices import incident_rows, involving, message_row, sink_rows, waiting_rows
 from reconciler.state.notice_log import NoticeRow
 
@@ -63,7 +63,7 @@ def test_what_was_not_sent_says_so_and_a_suspended_sink_says_why() -> None:
 def test_sinks_that_fail_come_first_and_show_no_secret() -> None:
     resources = load([SourceFile("all.yaml", MANIFESTS, MANIFESTS.encode())], revision="main@sha1:1", sandbox=True).by_id()
     records = {TEAM: SinkRecord(sent=3, sent_at=9.0), PAGER: SinkRecord(error="refused", code="RC5019", failed_at=7.0)}
-    first, second = sink_rows(resources, records, {PAGER: 2}, {})
+    first, second = sink_rows(resources, records, {PAGER: WaitingNotices(2)}, {})
     assert (first["path"], first["state"], first["why"], first["waiting"]) == (PAGER, "failing", "refused", 2)
     assert (first["place"], second["place"], second["state"]) == ("hooks.example", "C1", "working")
     assert "a-secret" not in repr((first, second))

@@ -55,7 +55,8 @@ class Shell:
     def __init__(self, folder: Path) -> None:
         self._errors = (folder / "stderr.log").open("wb")
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("RECONCILER_", "GIT_"))}
-        environment |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(folder), "NO_COLOR": "1"}
+        environment |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(folder)}
+        environment |= {"NO_COLOR": "1", "COLUMNS": "100"}
         self._process = subprocess.Popen(
             ["bash"],
             cwd=folder,

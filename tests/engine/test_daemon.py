@@ -1,8 +1,8 @@
 """The daemon as its users meet it: commits, folders, broken files, limits, commands, signals."""
 
 import contextlib
+import getpass
 import json
-import os
 import signal
 import sqlite3
 import stat
@@ -132,7 +132,7 @@ def test_reconcile_waits_for_the_look_and_explain_and_history_tell_the_story(wor
     assert "drift" in told.stdout
     rows = json.loads(world.cli("history", "EventSource/one", "-o", "json").stdout)["rows"]
     assert [row["outcome"] for row in rows if row["outcome"]][:2] == ["done", "intent"]
-    assert [row["actor"] for row in rows if row["verb"] == "reconcile"] == [f"uid:{os.getuid()}"]
+    assert [row["actor"] for row in rows if row["verb"] == "reconcile"] == [getpass.getuser()]
     assert world.cli("history", "--verify").returncode == 0
     assert world.cli("reconcile", "EventSource/nosuch").returncode == 1
 

@@ -99,7 +99,7 @@ async def test_statuses_that_a_peer_stored_are_read_and_those_of_removed_resourc
         await manager.load()
         assert {identity.name for identity in view.statuses} == {"a", "b"}
         view.statuses = {rows[0].id: rows[0]}
-        await manager.save()
+        await manager.save(settled=False, host="")
         assert set(within.store.statuses()) == {rows[0].id}
 
 

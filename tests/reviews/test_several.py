@@ -54,6 +54,8 @@ def test_two_processes_write_one_check_one_comment_and_one_final_status(several:
     assert set(Counter(row["head_sha"] for row in world.checks()).values()) == {1}
     world.merge(opened[0][0])
     world.wait(lambda: "ready: `EventSource/shop`" in world.comments(opened[0][0])[0]["body"], "the outcome")
-    rows = world.statuses(world.git.git("rev-parse", "main"))
+    merged = world.git.git("rev-parse", "main")
+    world.wait(lambda: "success" in [row[0] for row in world.statuses(merged)], "the status of the merged revision", 60)
+    rows = world.statuses(merged)
     assert rows[-1][0] == "success"
     assert len(rows) == len(set(rows)), "no status is written twice"
