@@ -118,7 +118,10 @@ def first_up(world: StageWorld, peers: list[Peer]) -> None:
     for peer in peers[1:]:
         peer.start()
     for peer in peers:
-        world.wait(peer.listens, f"ready: {peer.folder.name}\n{peer.log()[-3000:] if peer.process else ''}", 60)
+        try:
+            world.wait(peer.listens, f"ready: {peer.folder.name}", 60)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{peer.log()[-3000:]}") from None
 
 
 def offer(world: StageWorld, peers: list[Peer], number: int, chance: random.Random) -> None:
