@@ -191,12 +191,13 @@ def peers_of(world: World, postgres: Postgres) -> tuple[list[Peer], sa.Engine]:
     return [Peer(world, number, url) for number in range(3)], sa.create_engine(url)
 
 
+@pytest.mark.timeout(400)
 def test_several_processes_ask_once_a_minute_together_also_when_they_restart(world: World, postgres: Postgres) -> None:
     world.extra_env["RECONCILER_SECRET_GITHUB"] = WRONG
     peers, engine = peers_of(world, postgres)
     for _ in range(2):
         running = [peer.start() for peer in peers]
-        world.wait(lambda: refused(world) >= 1 and all(peer.works() for peer in peers), "all work", 60)
+        world.wait(lambda: refused(world) >= 1 and all(peer.works() for peer in peers), "all work", 150)
         time.sleep(5)
         for process in running:
             process.kill()

@@ -119,7 +119,7 @@ def first_up(world: StageWorld, peers: list[Peer]) -> None:
         peer.start()
     for peer in peers:
         try:
-            world.wait(peer.listens, f"ready: {peer.folder.name}", 60)
+            world.wait(peer.listens, f"ready: {peer.folder.name}", 150)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{peer.log()[-3000:]}") from None
 
