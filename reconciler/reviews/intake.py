@@ -69,15 +69,15 @@ class ReviewIntake:
             if stored is None:
                 if not wanted or not pull.is_open:
                     return None
-                return _described(ReviewState(repository, ref=pulls.head_ref(pull.number)), pull), now
+                return described(ReviewState(repository, ref=pulls.head_ref(pull.number)), pull), now
             state = stored.state
             if pull.updated_at < state.updated_at and not force:
                 return None  # an event that was overtaken
-            newer = _described(state, pull)
+            newer = described(state, pull)
             if not pull.is_open or not wanted:
                 if state.closed:
                     return None
-                return _ended(newer, pull, now), now
+                return ended(newer, pull, now), now
             if state.closed:  # reopened: its plan was dropped, and the base may have moved
                 newer = replace(newer, closed="", reported=False, done_head="")
             if force:
@@ -131,7 +131,8 @@ class ReviewIntake:
         )
 
 
-def _described(state: ReviewState, pull: PullRequest) -> ReviewState:
+def described(state: ReviewState, pull: PullRequest) -> ReviewState:
+    """Return ``state`` with what the code host says of the pull request."""
     return replace(
         state,
         number=pull.number,
@@ -145,7 +146,8 @@ def _described(state: ReviewState, pull: PullRequest) -> ReviewState:
     )
 
 
-def _ended(state: ReviewState, pull: PullRequest, now: float) -> ReviewState:
+def ended(state: ReviewState, pull: PullRequest, now: float) -> ReviewState:
+    """Return ``state`` as closed or merged at ``now``."""
     return replace(
         state,
         closed="merged" if pull.is_merged and not pull.is_open else "closed",
@@ -164,4 +166,4 @@ def _pressed(stored: StoredReview | None, press: ButtonPress, now: float) -> tup
     return replace(stored.state, wish=Wish(press.login[:100], press.button[:40], press.head)), now
 
 
-__all__ = ["MAX_OPEN", "ReviewIntake"]
+__all__ = ["MAX_OPEN", "ReviewIntake", "described", "ended"]

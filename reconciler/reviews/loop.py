@@ -15,7 +15,7 @@ from reconciler.reviews.planner import ReviewPlanner
 from reconciler.reviews.reviewer import Reviewer, ReviewWork
 from reconciler.reviews.row import ReviewRow
 from reconciler.reviews.sync_status import SyncStatus
-from reconciler.reviews.target import ReviewTarget, integration_id, open_target, remote_source, repository_name
+from reconciler.reviews.target import ReviewTarget, integration_id, open_target, remote_source
 from reconciler.source.base import Source
 from reconciler.stages.exclusion import Guard, exclusive
 from reconciler.state.reviews import StoredReview
@@ -75,11 +75,6 @@ class ReviewLoop:
                 task.cancel()
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
-    def sweep_soon(self) -> None:
-        """List the pull requests at the next turn."""
-        self._sweep_at = 0.0
-        self._woken.set()
-
     async def _turn(self) -> None:
         now = self._context.clock()
         try:
@@ -87,9 +82,10 @@ class ReviewLoop:
             reviewer = self._reviewer or self._made()
             if not 0 < self._sweep_at - now <= self._context.config.review.interval:
                 await self._sweep(target)
-            if now >= self._sync_at and await self._sync.pending():
-                await self._exclusively("review/sync", lambda guard: self._sync.write(target, guard(target.api)))
-            self._failures, self._sync_at = 0, 0.0
+            if now >= self._sync_at:
+                if await self._sync.pending():
+                    await self._exclusively("review/sync", lambda guard: self._sync.write(target, guard(target.api)))
+                self._failures, self._sync_at = 0, 0.0
         except StateError:
             raise
         except ReconcilerError as error:
@@ -137,6 +133,8 @@ class ReviewLoop:
             number = int(key.rpartition("#")[2])
             if number not in present:
                 await self._read_again(target, number)
+        if self._context.store.dialect != "sqlite":
+            await self._context.store.set_cursors({_SWEPT: self._context.clock()})
 
     async def _swept_by_a_peer(self) -> bool:
         """Whether another process has listed the pull requests just now; otherwise this process does."""
@@ -144,10 +142,7 @@ class ReviewLoop:
         if store.dialect == "sqlite":
             return False
         last = await store.get_cursor(_SWEPT)
-        if isinstance(last, int | float) and 0 <= now - last < self._context.config.review.interval / 2:
-            return True
-        await store.set_cursors({_SWEPT: now})
-        return False
+        return isinstance(last, int | float) and 0 <= now - last < self._context.config.review.interval / 2
 
     async def _read_again(self, target: ReviewTarget, number: int) -> None:
         try:
@@ -194,11 +189,6 @@ class ReviewLoop:
         async with exclusive(self._context, name, self._holder, LEASE_S) as guard:
             if guard is not None:
                 await work(guard)
-
-    @property
-    def repository(self) -> str:
-        """The reviewed repository, in lower case."""
-        return repository_name(self._context.config).lower()
 
 
 async def _no_request(integrations: object) -> None:

@@ -19,6 +19,7 @@ from reconciler.model.errors import NotFound, ReconcilerError, StateError, Valid
 from reconciler.model.reviews import CheckReport, CommitState, Conclusion, ReviewState
 from reconciler.reviews import texts
 from reconciler.reviews.approvals import decide
+from reconciler.reviews.intake import described, ended
 from reconciler.reviews.outcome import MergeOutcome
 from reconciler.reviews.planner import ReviewPlanner
 from reconciler.reviews.row import ReviewChanged, ReviewRow
@@ -124,14 +125,15 @@ class Reviewer:
 
     async def _refresh(self, work: ReviewWork) -> None:
         """The head was replaced: read the pull request again."""
-        row, state = work.row, work.row.state
+        row, state, now = work.row, work.row.state, self._context.clock()
         if not state.number:  # the queue made another group
-            await row.save(replace(state, closed="closed", closed_at=self._context.clock()), self._context.clock())
+            await row.save(replace(state, closed="closed", closed_at=now), now)
             return
         pull = await work.target.pulls.pull(work.api, state.repository, state.number)
         if pull.head == state.head and pull.is_open:
             raise ReconcilerError(f"the head of #{state.number} cannot be fetched yet", code="RC8202", hint="It is tried again.")
-        await row.save(seen(state, pull.head, closed=not pull.is_open, at=self._context.clock()), self._context.clock())
+        newer = described(state, pull)
+        await row.save(newer if pull.is_open else ended(newer, pull, now), now)
 
     async def _finish(self, work: ReviewWork, verdict: Verdict) -> None:
         state = work.row.state
@@ -243,8 +245,8 @@ class Reviewer:
         try:
             if hopeless:
                 self._context.log.error("review_abandoned", **fields)
-                ended = replace(kept, done_head=state.head, open_head="", comment_due=False, wish=None, failures=0)
-                await work.row.save(replace(ended, reported=bool(state.closed)), now + KEPT_S if state.closed else NEVER)
+                abandoned = replace(kept, done_head=state.head, open_head="", comment_due=False, wish=None, failures=0)
+                await work.row.save(replace(abandoned, reported=bool(state.closed)), now + KEPT_S if state.closed else NEVER)
                 return
             self._context.log.warning("review_retry_scheduled", **fields)
             pause = pause_after(self._context, failures, error)
@@ -262,11 +264,4 @@ def _redacted(report: CheckReport, redact: Callable[[str], str]) -> CheckReport:
     return dataclasses.replace(report, title=title, summary=summary, text=text, annotations=notes)
 
 
-def seen(state: ReviewState, head: str, *, closed: bool, at: float) -> ReviewState:
-    """Return ``state`` with a newer head, or closed."""
-    if closed:
-        return replace(state, closed="closed", closed_at=at)
-    return replace(state, head=head)
-
-
-__all__ = ["ReviewWork", "Reviewer", "seen"]
+__all__ = ["ReviewWork", "Reviewer"]
