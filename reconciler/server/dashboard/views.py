@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from reconciler.engine.credentials import end_of
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.resources import Kind, ResourceId
 from reconciler.model.status_document import CredentialRow, ResourceRow, StatusDocument
@@ -70,7 +71,7 @@ class Views:
             "blocked": [plan for plan in document.plans if plan.blocked is not None],
             "waiting": [item for item in queue["queued"] if item["reason"] == "approval"][:BROKEN_ROWS],
             "credentials": [row for row in document.credentials if _needs_attention(row, document)],
-            "executions": runs["executions"][:RECENT_ROWS],
+            "executions": runs["executions"],
             "events": [event for event in events["events"] if event["source"].startswith(f"{Kind.EVENT_SOURCE}/")][:RECENT_ROWS],
             "incidents": len({incident.key for incident in incidents if incident.open}),
             "reviews": reviews,
@@ -82,16 +83,16 @@ class Views:
         document = await self._reader.status()
         words = {word: query.get(word, "").strip()[:200] for word in ("kind", "state", "q")}
         rows = [row for row in by_rank(document.resources) if _matches(row, words)]
-        page = max(1, min(_number(query.get("page", "")), -(-len(rows) // PAGE_ROWS) or 1))
+        pages = max(1, -(-len(rows) // PAGE_ROWS))
+        page = max(1, min(_number(query.get("page", "")), pages))
         values = {
             "rows": rows[(page - 1) * PAGE_ROWS : page * PAGE_ROWS],
             "total": len(rows),
             "page": page,
-            "pages": max(1, -(-len(rows) // PAGE_ROWS)),
+            "pages": pages,
             "filters": words,
             "kinds": sorted({row.kind for row in document.resources}),
             "states": [state.word for state in STATES],
-            "counts": _counts(document.resources),
         }
         return PageContent("resources.html", "Resources", values)
 
@@ -104,7 +105,7 @@ class Views:
             self._reader.audit(limit=20, resource=identity.path),
             self._reader.incidents_of(identity),
         )
-        row = next((row for row in document.resources if (row.kind, row.canvas, row.name) == _parts(identity)), None)
+        row = next((row for row in document.resources if ResourceId(row.kind, row.canvas, row.name) == identity), None)
         if row is None and not journal and not audit:
             raise NoPage(f"there is no resource {identity}", hint="It was renamed or deleted, or it never was declared.")
         planned, total = self._reader.planned(identity)
@@ -199,8 +200,8 @@ class Views:
         """Show the five answers for each credential, and what stops when."""
         document = await self._reader.status()
         rows = sorted(document.credentials, key=lambda row: (row.valid is True, row.valid is None, row.name))
-        ends = sorted((row.expires_at, row) for row in rows if _end(row) is not None)
-        return PageContent("credentials.html", "Credentials", {"rows": rows, "calendar": [row for _, row in ends]})
+        ends = sorted((row for row in rows if end_of(row.expires_at) is not None), key=lambda row: row.expires_at)
+        return PageContent("credentials.html", "Credentials", {"rows": rows, "calendar": ends})
 
     async def notifications(self, path: Query, query: Query) -> PageContent:
         """Show what is reported, where to, and which messages wait or fail."""
@@ -244,20 +245,9 @@ def _matches(row: ResourceRow, words: Mapping[str, str]) -> bool:
 
 
 def _needs_attention(row: CredentialRow, document: StatusDocument) -> bool:
-    end = _end(row)
+    end = end_of(row.expires_at)
     now = epoch_of(document.daemon.heartbeat_at)
     return row.valid is False or bool(row.missing) or (end is not None and end - now < SOON_S)
-
-
-def _end(row: CredentialRow) -> float | None:
-    try:
-        return epoch_of(row.expires_at) if row.expires_at else None
-    except ValueError:
-        return None
-
-
-def _parts(identity: ResourceId) -> tuple[str, str, str]:
-    return identity.kind, identity.canvas, identity.name
 
 
 def _number(text: str) -> int:
