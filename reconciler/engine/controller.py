@@ -329,18 +329,17 @@ class Controller:
     def _all_settled(self) -> bool:
         """Whether every integration was reconciled with the active revision, without a failure or a change that waits.
 
-        With peers, a process knows its own results only; those of integrations that a peer took over since are of a former revision.
+        With peers, a process knows its own results only.
         """
         results, active = self.current.view.results, self.current.active
-        own = [r for r in results.values() if not self.holder or r.revision == active.revision]
-        if not (results or active.resources) or (self._known and not (own if self.holder else results.keys() >= self._known)):
+        if not (results or active.resources) or (self._known and not (results if self.holder else results.keys() >= self._known)):
             return False
         return all(
             r.error is None
             and r.revision == active.revision
             and not (r.report.failed or r.report.interrupted)
             and (r.plan is None or not any(c.disposition is Disposition.WAITING for c in r.plan.changes))
-            for r in own
+            for r in results.values()
         )
 
     # -- afterwards -------------------------------------------------------------------------------------------------

@@ -65,8 +65,6 @@ def applied(known: Iterable[ResourceId], *results: ReconcileResult, holder: str 
         (OLD, applied((A, B), result(A, OLD), holder="one")),
         (NEW, applied((A, B), result(A), result(B))),
         (NEW, applied((A, B), result(A), holder="one")),  # a peer has the result of the other
-        (NEW, applied((A, B), result(A), result(B, OLD), holder="one")),  # a peer took the other over
-        (OLD, applied((A, B), result(A, report=Report(interrupted=True)), result(B, OLD), holder="one")),
         (NEW, applied(())),  # nothing but stages
     ],
 )
