@@ -27,7 +27,7 @@ class IncidentMoment:
     """The circumstances of a comparison."""
 
     settled: bool
-    """Whether the newest reconciliation of each integration left nothing to do."""
+    """Whether each integration was reconciled with the active revision, and nothing was left to do."""
     host: str = ""
     """The name of this host, if other processes read the source too."""
     mark: str | None = None
@@ -43,8 +43,6 @@ class Announcer:
         self._signals = SignalSet()
         self._pending: tuple[object, ...] = ()
         self._applied: tuple[object, ...] | None = None
-        self._active: ActiveRevision | None = None
-        self._active_since = 0.0
         self._flapping = False
         self._approving: tuple[ActiveRevision, bool] | None = None
         self.on_news: Callable[[], None] = lambda: None
@@ -93,7 +91,7 @@ class Announcer:
             signals = SignalSet((*signals.rows, *waiting), signals.silent) if waiting else signals
         stages = frozenset(identity.path for identity in active.resources if identity.kind == Kind.STAGE.value) if routes else ()
         labels = {identity.path: resource.labels for identity, resource in active.resources.items() if resource.labels}
-        revision = RevisionState(active.revision if _is_commit(active.revision) else "", self._is_applied(active, moment))
+        revision = RevisionState(active.revision if _is_commit(active.revision) else "", moment.settled)
         clean = self._current.context.redactor.redact
         return IncidentInputs(routes, signals, labels, revision, frozenset(stages), clean)
 
@@ -107,14 +105,6 @@ class Announcer:
             )
             for resource in own
         )
-
-    def _is_applied(self, active: ActiveRevision, moment: IncidentMoment) -> bool:
-        """Whether every integration was reconciled since this revision became active."""
-        if self._active is not active:
-            same = self._active is not None and self._active.revision == active.revision
-            self._active, self._active_since = active, self._active_since if same else self._current.context.clock()
-        results = self._current.view.results
-        return moment.settled and all(result.planned_at >= self._active_since for result in results.values()) and bool(results)
 
     def _approvals_possible(self, active: ActiveRevision) -> bool:
         """Whether a stage requires approvals; otherwise the queues are not read."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from reconciler.config.settings import Config
 from reconciler.drivers.base import Driver
 from reconciler.drivers.pulls import pulls_of
-from reconciler.engine.credential_check import widest
+from reconciler.engine.credential_check import review_integration, widest
 from reconciler.model.resources import Kind, Resource, ResourceId
 
 
@@ -44,8 +44,7 @@ def app_needs(driver: Driver, integration: Resource, account: str, resources: It
 def review_needs(driver: Driver, integration: ResourceId, config: Config, *, checks: bool) -> tuple[AppNeed, ...]:
     """Return the needs of reviews, if the configuration names ``integration`` for them; ``checks``: whether they write checks."""
     pulls = pulls_of(driver)
-    name, _, canvas = config.review.integration.partition("@")
-    if pulls is None or ResourceId(Kind.INTEGRATION.value, canvas or "default", name) != integration:
+    if pulls is None or review_integration(config) != integration:
         return ()
     return (AppNeed(integration, pulls.needs(checks=checks), pulls.events(checks=checks)),)
 

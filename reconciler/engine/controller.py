@@ -76,8 +76,8 @@ class Controller:
         self.counts: dict[ResourceId, int] = {}
         """Slices ended, by integration: what ``reconcile --wait`` waits for."""
         self._read_only = read_only
-        self._known: frozenset[ResourceId] = frozenset()
-        """The integrations of the last pass."""
+        self._known: frozenset[ResourceId] | None = None
+        """The integrations of the last pass; None before the first pass over a revision."""
         self._statuses = StatusManager(self.current)
         self._desired: Desired | None = None
         """The revision that was read and is not yet stored as the last valid one."""
@@ -124,6 +124,7 @@ class Controller:
         self._loaded = True
         moved = revision.id != self.current.active.revision or not self.current.active.complete
         self.current.activate(await merge(desired, self.deps))
+        self._known = None if moved else self._known
         self._desired = desired
         if activate:
             await self.activate()
@@ -296,8 +297,8 @@ class Controller:
         if self.holder:
             await self._catch_up()
         await self._statuses.check_secrets()
-        self._known = frozenset(await self.integrations())
-        for gone in [identity for identity in self.current.view.results if identity not in self._known]:
+        known = self._known = frozenset(await self.integrations())
+        for gone in [identity for identity in self.current.view.results if identity not in known]:
             del self.current.view.results[gone]
         await self.refresh_outside(whole=True)
         await self._statuses.compute(among_peers=bool(self.holder))
@@ -332,7 +333,9 @@ class Controller:
         With peers, a process knows its own results only.
         """
         results, active = self.current.view.results, self.current.active
-        if not (results or active.resources) or (self._known and not (results if self.holder else results.keys() >= self._known)):
+        if self._known is None or not (results or active.resources):
+            return False
+        if self._known and not (results if self.holder else results.keys() >= self._known):
             return False
         return all(
             r.error is None

@@ -10,6 +10,7 @@ from reconciler.engine.app_hooks import needs_of as app_needs
 from reconciler.engine.connections import Client
 from reconciler.engine.revision import ActiveRevision
 from reconciler.model.errors import AuthFailed, NotFound, PermissionDenied, ProviderProtocolError, ValidationFailed
+from reconciler.model.resources import Kind, ResourceId
 from reconciler.model.status import CredentialReport
 
 INVALID = "the provider does not accept the credential"
@@ -42,9 +43,15 @@ def needs_of(link: Client, live: ActiveRevision, config: Config) -> Mapping[str,
     )
     rows += [app_needs(link, user) for user in live.resources.values() if integration in user.references]
     pulls = pulls_of(link.driver)
-    if pulls is not None and config.review.integration in {integration.name, f"{integration.name}@{integration.canvas}"}:
+    if pulls is not None and review_integration(config) == integration:
         rows.append(pulls.needs(checks=pulls.has_checks(link.connection)))
     return widest(rows)
+
+
+def review_integration(config: Config) -> ResourceId | None:
+    """Return the Integration of the reviews; None if nothing is reviewed."""
+    name, _, canvas = config.review.integration.partition("@")
+    return ResourceId(Kind.INTEGRATION.value, canvas or "default", name) if name else None
 
 
 def widest(rows: Iterable[Mapping[str, str]]) -> Mapping[str, str]:
@@ -61,4 +68,4 @@ def _rank(level: str) -> int:
     return _LEVELS.index(level) if level in _LEVELS else len(_LEVELS)
 
 
-__all__ = ["INVALID", "check_credential", "needs_of", "widest"]
+__all__ = ["INVALID", "check_credential", "needs_of", "review_integration", "widest"]

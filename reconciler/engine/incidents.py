@@ -350,16 +350,19 @@ def _of_occurrence(
 
 
 def _of_revision(route: Route, inputs: IncidentInputs, before: Incident | None, now: float) -> Iterable[IncidentChange]:
-    """Yield the state of the active revision where it changed: ``pending``, then ``success`` or ``failure``."""
+    """Yield the state of the active revision where it changed: ``pending``, then ``success`` or ``failure``.
+
+    What was a success is not pending again: after a start nothing is known of it, and drift is another incident.
+    """
     revision = inputs.revision
     if not revision.revision:
         return
     failing = [signal for signal in inputs.signals.rows if signal.resource != route.notification and _fails_sync(signal)]
     selected = [s for s in failing if selects(route.resources, s.resource, inputs.labels.get(s.resource, {}))]
     state = "failure" if selected else "success" if revision.applied else "pending"
-    if before is not None and before.message == revision.revision and before.reason == state:
+    same = before if before is not None and before.message == revision.revision else None
+    if same is not None and (same.reason == state or (same.reason, state) == ("success", "pending")):
         return
-    first = before is None or before.message != revision.revision
     title = inputs.clean(selected[0].title)[:TITLE] if selected else {"success": "as declared"}.get(state, "is being applied")
     facts = Incident(
         id="",
@@ -375,12 +378,13 @@ def _of_revision(route: Route, inputs: IncidentInputs, before: Incident | None, 
         changed_at=now,
         sink=route.sink,
     )
-    kept = incident_id(facts, now) if first or before is None else before.id
-    changed = dataclasses.replace(facts, id=kept, opened_at=now if first or before is None else before.opened_at)
+    changed = dataclasses.replace(
+        facts, id=same.id if same else incident_id(facts, now), opened_at=same.opened_at if same else now
+    )
     yield (
         IncidentChange(changed, suppressed=_SILENT)
         if route.suspended
-        else IncidentChange(changed, (NoticePhase.START if first else NoticePhase.UPDATE,))
+        else IncidentChange(changed, (NoticePhase.UPDATE if same else NoticePhase.START,))
     )
 
 

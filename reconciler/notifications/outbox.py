@@ -105,8 +105,8 @@ class NotificationOutbox:
             former = await store.due_former_sinks(now, SINKS_AT_ONCE)
             for path in dict.fromkeys([*await store.due_sinks(now, SINKS_AT_ONCE), *former]):
                 resource = self._current.active.resources.get(ResourceId.from_path(path))
-                wanted = path in former if resource is None else not self._current.suspended(resource)
-                if wanted and path not in self._busy:
+                may_send = path in former if resource is None else not self._current.suspended(resource)
+                if may_send and path not in self._busy:
                     self._busy[path] = asyncio.create_task(self._work(path, resource))
         due = await store.next_due()
         return IDLE_S if due is None else min(IDLE_S, max(SHORTEST_S, due - now))

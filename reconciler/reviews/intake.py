@@ -8,13 +8,14 @@ from msgspec.structs import replace
 
 from reconciler.drivers.pulls import PullRequests, pulls_of
 from reconciler.drivers.registry import driver_for
+from reconciler.engine.credential_check import review_integration
 from reconciler.engine.current import Current
 from reconciler.manifests.kinds import IntegrationSpec
 from reconciler.model.errors import StateError
 from reconciler.model.events import Delivery
 from reconciler.model.resources import ResourceId
 from reconciler.model.reviews import ButtonPress, MergeGroup, PullRequest, ReviewEvent, ReviewState, Wish
-from reconciler.reviews.target import integration_id, repository_name
+from reconciler.reviews.target import repository_name
 from reconciler.state.reviews import NEVER, StoredReview
 
 TRIES = 5
@@ -36,7 +37,7 @@ class ReviewIntake:
 
     async def note(self, integrations: Collection[ResourceId], delivery: Delivery) -> None:
         """Store what a verified delivery of one of ``integrations`` says about the reviewed repository. Raises `StateError`."""
-        identity = integration_id(self._context.config)
+        identity = review_integration(self._context.config)
         if identity is None or identity not in integrations or delivery.problem:
             return
         resource = self._current.active.resources.get(identity)

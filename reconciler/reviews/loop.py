@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from reconciler.engine.backoff import pause_after
+from reconciler.engine.credential_check import review_integration
 from reconciler.engine.current import Current
 from reconciler.model.errors import NotFound, ReconcilerError, StateError
 from reconciler.reviews.approvals import RequestReconcile
@@ -15,7 +16,7 @@ from reconciler.reviews.planner import ReviewPlanner
 from reconciler.reviews.reviewer import Reviewer, ReviewWork
 from reconciler.reviews.row import ReviewRow
 from reconciler.reviews.sync_status import SyncStatus
-from reconciler.reviews.target import ReviewTarget, integration_id, open_target, remote_source
+from reconciler.reviews.target import ReviewTarget, open_target, remote_source
 from reconciler.source.base import Source
 from reconciler.stages.exclusion import Guard, exclusive
 from reconciler.state.reviews import StoredReview
@@ -61,7 +62,7 @@ class ReviewLoop:
 
     async def run(self) -> None:
         """Run until the process ends; without `review.integration` there is nothing to do."""
-        if integration_id(self._context.config) is None:
+        if review_integration(self._context.config) is None:
             await asyncio.Event().wait()
         try:
             while True:

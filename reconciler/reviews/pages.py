@@ -7,11 +7,12 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from reconciler.engine.credential_check import review_integration
 from reconciler.engine.current import Current
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.reviews import ReviewState
 from reconciler.reviews.planner import ReviewPlanner
-from reconciler.reviews.target import integration_id, repository_name
+from reconciler.reviews.target import repository_name
 
 KEPT_PLANS = 8
 MAX_CHARACTERS = 2_000_000
@@ -41,7 +42,7 @@ class ReviewPages:
     async def page(self, name: str) -> ReviewPage | None:
         """Return the review of the pull request ``name`` (a number), or of a commit of the merge queue; None if there is none."""
         config = self._current.context.config
-        if integration_id(config) is None:
+        if review_integration(config) is None:
             return None
         repository = repository_name(config).lower()
         stored = await self._current.context.store.review(f"{repository}{'#' if name.isdecimal() else '@'}{name[:64]}")

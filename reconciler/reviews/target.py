@@ -9,9 +9,9 @@ from reconciler.config.settings import Config
 from reconciler.drivers.http.client import ApiClient
 from reconciler.drivers.pulls import PullRequests, pulls_of
 from reconciler.engine.connections import Client
+from reconciler.engine.credential_check import review_integration
 from reconciler.engine.current import Current
 from reconciler.model.errors import ReconcilerError
-from reconciler.model.resources import Kind, ResourceId
 from reconciler.model.reviews import ReviewState
 from reconciler.source.mirror import RemoteSource
 
@@ -38,12 +38,6 @@ class ReviewTarget:
         return self.pulls.has_checks(self.client.connection)
 
 
-def integration_id(config: Config) -> ResourceId | None:
-    """Return the Integration of the reviews; None if nothing is reviewed."""
-    name, _, canvas = config.review.integration.partition("@")
-    return ResourceId(Kind.INTEGRATION.value, canvas or "default", name) if name else None
-
-
 def repository_name(config: Config) -> str:
     """Return the repository as ``OWNER/NAME``, from the configuration or the last two parts of the source's URL."""
     if config.review.repository:
@@ -62,7 +56,7 @@ def review_url(config: Config, state: ReviewState) -> str:
 async def open_target(current: Current) -> ReviewTarget:
     """Return the target. Raises `ReviewImpossible`, and the error of an Integration that cannot be connected."""
     config = current.context.config
-    identity = integration_id(config)
+    identity = review_integration(config)
     if identity is None:
         raise ReviewImpossible("pull requests are not reviewed here", hint="Set `review.integration` in the configuration.")
     if identity not in current.active.resources:
@@ -91,4 +85,4 @@ def remote_source(source: object) -> RemoteSource:
     return source
 
 
-__all__ = ["ReviewImpossible", "ReviewTarget", "integration_id", "open_target", "remote_source", "repository_name", "review_url"]
+__all__ = ["ReviewImpossible", "ReviewTarget", "open_target", "remote_source", "repository_name", "review_url"]

@@ -343,7 +343,7 @@ def test_a_revision_is_pending_then_ends_as_its_sync_does() -> None:
     one, two = "main@sha1:" + "1" * 40, "main@sha1:" + "2" * 40
     states = []
     for now, (revision, applied, found) in enumerate(
-        [(one, False, quiet()), (one, False, quiet()), (one, True, quiet()), (two, False, quiet())]
+        [(one, False, quiet()), (one, False, quiet()), (one, True, quiet()), (one, False, quiet()), (two, False, quiet())]
     ):
         if ledger.see(now, found, revision=RevisionState(revision, applied)):
             states.append((ledger.only.message[-1], ledger.only.reason))

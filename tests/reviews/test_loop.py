@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from reconciler.config.settings import Config, ReviewConfig
+from reconciler.engine.credential_check import review_integration
 from reconciler.log import get_logger
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.reviews import PullRequest, ReviewState
@@ -93,6 +94,15 @@ def inside(tmp_path: Path) -> Iterator[Inside]:
     yield made
     made.store.close()
     made.thread.close()
+
+
+@pytest.mark.parametrize(
+    ("named", "path"),
+    [("github", "Integration/default/github"), ("github@team", "Integration/team/github"), ("", "")],
+)
+def test_an_integration_without_a_canvas_is_that_of_the_default_one(named: str, path: str) -> None:
+    found = review_integration(Config(review=ReviewConfig(integration=named)))
+    assert (found.path if found is not None else "") == path
 
 
 def test_a_status_that_cannot_be_written_is_tried_again_after_pauses_that_grow(
