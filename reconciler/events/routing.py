@@ -14,7 +14,7 @@ from reconciler.manifests.kinds import ConnectionGroupSpec, EventSourceSpec, Int
 from reconciler.model.events import NOT_ROUTED, Event, EventState, Origin, RejectedBy
 from reconciler.model.json import Json
 from reconciler.model.resources import Kind, Resource, ResourceId
-from reconciler.model.specs import ConnectionSpec
+from reconciler.model.specs import CONNECTION_KINDS, ConnectionSpec
 from reconciler.model.values import JsonObject, too_deep
 from reconciler.stages.inputs import InputError
 from reconciler.stages.items import Queued, SpecSnapshot, Trigger, queue, snapshot_of
@@ -22,7 +22,6 @@ from reconciler.stages.provenance import inherited_origin, origin_of, reported_b
 from reconciler.stages.summary import summary_of
 from reconciler.state.routing import Join, Routing
 
-KINDS = {"event-source": Kind.EVENT_SOURCE, "stage": Kind.STAGE, "connection-group": Kind.CONNECTION_GROUP}
 BY = "x-reconciler-triggered-by"
 """Header of an event that was triggered by a person: the person's name. It has no meaning in a delivery."""
 LastOf = Callable[[ResourceId, tuple[str, ...]], JsonObject | None]
@@ -95,7 +94,7 @@ def _connections(resource: Resource) -> tuple[ConnectionSpec, ...]:
 
 def _source_of(resource: Resource, connection: ConnectionSpec) -> ResourceId | None:
     """Return the source of a connection, as validation resolved it: in the resource's canvas, else in ``default``."""
-    kind = KINDS[connection.type].value
+    kind = CONNECTION_KINDS[connection.type].value
     candidates = [ref for ref in resource.references if ref.kind == kind and ref.name == connection.name]
     own = (candidate for candidate in candidates if candidate.canvas == resource.id.canvas)
     return next(own, candidates[0] if candidates else None)

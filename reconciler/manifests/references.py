@@ -10,15 +10,10 @@ from reconciler.manifests.normalize import word
 from reconciler.manifests.schema import NAME
 from reconciler.model.json import Json, JsonMap, as_list, as_map, at, text_at
 from reconciler.model.resources import Kind
+from reconciler.model.specs import CONNECTION_KINDS
 
 Reference: TypeAlias = tuple[str, str, str]
 """(kind, name, pointer)"""
-SOURCE_KINDS = {
-    "event-source": Kind.EVENT_SOURCE.value,
-    "stage": Kind.STAGE.value,
-    "connection-group": Kind.CONNECTION_GROUP.value,
-}
-"""Type of a connection → the kind of the resource it names."""
 _SECRET = Kind.SECRET.value
 _INTEGRATIONS = (
     ("integration",),
@@ -42,7 +37,7 @@ def references_in(kind: str, spec: JsonMap) -> Iterator[Reference]:
     if kind in {Kind.STAGE.value, Kind.CONNECTION_GROUP.value}:
         for number, connection in enumerate(as_list(spec.get("connections"))):
             source = as_map(connection)
-            yield SOURCE_KINDS[str(source["type"])], str(source["name"]), f"/spec/connections/{number}/name"
+            yield CONNECTION_KINDS[str(source["type"])].value, str(source["name"]), f"/spec/connections/{number}/name"
     if kind == _SECRET:
         store = str(spec.get("provider"))
         name = text_at(spec, store, "integration", "name")
@@ -78,9 +73,9 @@ def readable_references(kind: str, spec: Json) -> Iterator[Reference]:
         yield Kind.INTEGRATION.value, caller, f"/spec/{'/'.join(CALLER)}"
     if kind in {Kind.STAGE.value, Kind.CONNECTION_GROUP.value}:
         for index, connection in enumerate(as_list(at(spec, "connections"))):
-            source, name = SOURCE_KINDS.get(word(text_at(connection, "type") or "")), _name_of(connection)
+            source, name = CONNECTION_KINDS.get(word(text_at(connection, "type") or "")), _name_of(connection)
             if source is not None and name is not None:
-                yield source, name, f"/spec/connections/{index}/name"
+                yield source.value, name, f"/spec/connections/{index}/name"
 
 
 def _name_of(reference: Json) -> str | None:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from reconciler.model.resources import Adopt, DeletionPolicy, DriftMode, IgnoreRule, Management, Suspension
+from reconciler.model.resources import Adopt, DeletionPolicy, DriftMode, IgnoreRule, Kind, Management, Suspension
 
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -52,6 +52,14 @@ class FilterSpec(Spec, frozen=True):
     data: ExpressionSpec | None = None
     header: ExpressionSpec | None = None
     payload: Mapping[str, str] = {}
+
+
+CONNECTION_KINDS: Mapping[str, Kind] = {
+    "event-source": Kind.EVENT_SOURCE,
+    "stage": Kind.STAGE,
+    "connection-group": Kind.CONNECTION_GROUP,
+}
+"""Type of a connection → the kind of the resource that it names."""
 
 
 class ConnectionSpec(Spec, frozen=True):

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from reconciler.drivers.specs import spec_of
 from reconciler.model.json import Json, as_list, as_map, at, text_at
 from reconciler.model.resources import Kind, Resource, ResourceId
+from reconciler.model.specs import CONNECTION_KINDS
 from reconciler.model.values import JsonObject
 
 NEXT_RUNS = 3
@@ -115,8 +116,7 @@ def _runs(spec: JsonObject) -> str:
 
 def _when(connection: Json, resource: Resource, around: Surroundings) -> str:
     """Return ``each event of EventSource/hooks (push) if A and B``; with the next runs of a schedule."""
-    kinds = {"event-source": Kind.EVENT_SOURCE, "stage": Kind.STAGE, "connection-group": Kind.CONNECTION_GROUP}
-    kind, name = kinds.get(text_at(connection, "type") or "", Kind.EVENT_SOURCE), text_at(connection, "name") or ""
+    kind, name = CONNECTION_KINDS.get(text_at(connection, "type") or "", Kind.EVENT_SOURCE), text_at(connection, "name") or ""
     target = _target(resource, kind.value, name)
     source = around.resources.get(target)
     condition = _filters(connection)
@@ -183,9 +183,7 @@ def _event_source(resource: Resource, around: Surroundings) -> Iterator[Fact]:
     ]
     yield Fact("listens to", " ".join([str(target.get("type", "")), _some(names)]).strip() if target else "")
     events = as_list(spec.get("events"))
-    texts = [
-        f"{text_at(event, 'type')}" + (f" if {_filters(event)}" if _filters(event) else "") for event in events[:_MOST_EVENTS]
-    ]
+    texts = [" if ".join(filter(None, (str(text_at(event, "type")), _filters(event)))) for event in events[:_MOST_EVENTS]]
     more = f", and {len(events) - _MOST_EVENTS} more" if len(events) > _MOST_EVENTS else ""
     yield Fact("events", ", ".join(texts) + more)
     yield Fact("on behalf of", _behalf(resource, around))

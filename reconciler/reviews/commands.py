@@ -6,9 +6,8 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
 from reconciler.engine.current import Current
+from reconciler.events.requests import CommandRequest
 from reconciler.model.errors import NotFound, ReconcilerError
 from reconciler.model.reviews import ReviewState
 from reconciler.reviews.intake import ReviewIntake
@@ -18,7 +17,7 @@ from reconciler.source.base import Source
 LOOK_S = 0.2
 
 
-class ReviewRequest(msgspec.Struct, frozen=True, kw_only=True):
+class ReviewRequest(CommandRequest, frozen=True):
     """The request of the command."""
 
     number: int

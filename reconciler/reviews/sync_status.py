@@ -6,7 +6,6 @@ import msgspec
 
 from reconciler.drivers.http.client import ApiClient
 from reconciler.engine.current import Current
-from reconciler.model.errors import StateError
 from reconciler.model.printable import plain
 from reconciler.model.reviews import CommitState
 from reconciler.model.status import ConditionType
@@ -35,7 +34,7 @@ class SyncStatus:
     async def pending(self) -> bool:
         """Whether there is something to write."""
         status = self.compute()
-        return status is not None and status != await self._last()
+        return status is not None and _is_news(status, await self._last())
 
     def compute(self) -> SyncState | None:
         """Return the status of the newest revision; None before the source was read."""
@@ -66,13 +65,12 @@ class SyncStatus:
     async def write(self, target: ReviewTarget, api: ApiClient) -> None:
         """Write the status, and end that of an older revision that is still pending. Raises `ReconcilerError`."""
         status, last = self.compute(), await self._last()
-        if status is None or status == last:
+        if status is None or not _is_news(status, last):
             return
         if last.commit and last.commit != status.commit and last.state == "pending":
             text = f"superseded by {status.commit[:8]}"
             await self._send(target, api, SyncState(last.commit, "success", text))
-        if (last.commit, last.state) != (status.commit, status.state) or status.state != "pending":
-            await self._send(target, api, status)
+        await self._send(target, api, status)
         await self._current.context.store.set_cursors({_CURSOR: msgspec.to_builtins(status)})
         self._written = status
 
@@ -86,9 +84,15 @@ class SyncStatus:
             value = await self._current.context.store.get_cursor(_CURSOR)
             try:
                 self._written = msgspec.convert(value, SyncState) if value is not None else SyncState()
-            except (msgspec.ValidationError, StateError):
+            except msgspec.ValidationError:
                 self._written = SyncState()
         return self._written
 
 
-__all__ = ["CONTEXT", "SyncStatus"]
+def _is_news(status: SyncState, last: SyncState) -> bool:
+    """Whether ``status`` is to be written: not if only the description of a pending one differs."""
+    same = (status.commit, status.state) == (last.commit, last.state)
+    return not same or (status.state != "pending" and status != last)
+
+
+__all__ = ["SyncStatus"]

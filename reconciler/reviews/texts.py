@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from reconciler.model.printable import plain
 from reconciler.model.reviews import CheckReport, Conclusion, PullComment, ReviewState
 from reconciler.model.times import iso
+from reconciler.planning.render.markdown import code_span
 from reconciler.reviews.verdict import approve_button
 
 MAX_COMMENT = 65_000
@@ -49,11 +50,8 @@ class OutcomeRow:
 
 def code(text: str) -> str:
     """Return ``text`` as a code span of one line, at most `MAX_WORDS` characters."""
-    line = plain(text) or "(empty)"
-    line = line if len(line) <= MAX_WORDS else line[: MAX_WORDS - 1] + "…"
-    ticks = "`" * (max((len(run) for run in re.findall(r"`+", line)), default=0) + 1)
-    pad = " " if line.startswith("`") or line.endswith("`") else ""
-    return f"{ticks}{pad}{line}{pad}{ticks}"
+    line = plain(text)
+    return code_span(line if len(line) <= MAX_WORDS else line[: MAX_WORDS - 1] + "…")
 
 
 def redacted(text: str, redact: Callable[[str], str]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from reconciler.engine.offline import Comparison
 from reconciler.engine.plan_document import plan_document
 from reconciler.model.errors import Problem
-from reconciler.model.plan import Change, Disposition, PlanSet
+from reconciler.model.plan import Change, PlanSet
 from reconciler.model.printable import plain
 from reconciler.model.resources import Resource, ResourceId
 from reconciler.model.reviews import Annotation, CheckButton, Conclusion, ReviewedBlock
@@ -54,7 +54,7 @@ def verdict_of(comparison: Comparison, after: Mapping[ResourceId, Resource], now
     plan = comparison.plan
     problems = (*comparison.problems, *comparison.unread)
     errors = [problem for problem in problems if problem.is_error]
-    blocked = tuple(_block(change, after) for change in plan.changes if change.disposition is Disposition.BLOCKED)
+    blocked = tuple(_block(change, after) for each in plan.plans for change in each.blocked)
     resources = tuple(dict.fromkeys(_resources(plan)))
     parts = [summary(plan)] if not plan.empty else ["no changes"]
     conclusion = Conclusion.SUCCESS
@@ -63,8 +63,6 @@ def verdict_of(comparison: Comparison, after: Mapping[ResourceId, Resource], now
         parts.insert(0, f"{len(errors)} error{'s' if len(errors) != 1 else ''} in the manifests")
     elif blocked:
         conclusion = Conclusion.ACTION_REQUIRED
-        if "blocked" not in parts[0]:
-            parts.append(f"{len(blocked)} blocked")
     return Verdict(
         conclusion=conclusion,
         outcome="; ".join(parts),
@@ -76,12 +74,10 @@ def verdict_of(comparison: Comparison, after: Mapping[ResourceId, Resource], now
     )
 
 
-def plan_markdown(
-    plan: PlanSet, problems: tuple[Problem, ...], now: float, limit: int = PLAN_BYTES, *, details_url: str = ""
-) -> str:
-    """Return the plan as Markdown of at most ``limit`` bytes, without marker and title."""
+def plan_markdown(plan: PlanSet, problems: tuple[Problem, ...], now: float, *, details_url: str = "") -> str:
+    """Return the plan as Markdown of at most `PLAN_BYTES`, without marker and title."""
     document = plan_document(plan, problems, now=now, approvable=False)
-    return render.markdown(document, limit=limit, marker="", details_url=details_url).partition("\n\n")[2].strip()
+    return render.markdown(document, limit=PLAN_BYTES, marker="", details_url=details_url).partition("\n\n")[2].strip()
 
 
 def plan_text(comparison: Comparison, now: float) -> str:

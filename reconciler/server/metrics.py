@@ -200,10 +200,13 @@ class _Findings(Collector):
             yield _gauge(
                 name, text, ("stage",), [((_named(row["name"], row["canvas"]),), float(row[key])) for row in outside.stages]
             )
+        yield from self._notifications()
 
+    def _notifications(self) -> Iterator[Metric]:
+        view = self._current.view
         failing = [
             ((_label(status.id),), float(condition.status is ConditionStatus.FALSE))
-            for status in current.view.statuses.values()
+            for status in view.statuses.values()
             if status.id.kind == Kind.NOTIFICATION.value and (condition := status.condition(ConditionType.DELIVERING)) is not None
         ]
         yield _gauge(
@@ -212,7 +215,7 @@ class _Findings(Collector):
             ("notification",),
             sorted(failing),
         )
-        waiting = sorted(outside.waiting.items())
+        waiting = sorted(view.outside.waiting.items())
         yield _gauge(
             "reconciler_notifications_waiting",
             "Messages in the outbox, by sink.",

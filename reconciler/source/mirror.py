@@ -123,7 +123,7 @@ class RemoteSource:
             await self._prepare()
             await self._make_room()
             await self._transfer(lock, self._branch_ref, _REVIEW_BASE)
-            await self._transfer(lock, ref, _REVIEWED, self._growth_guard())
+            await self._transfer(lock, ref, _REVIEWED, await self._growth_guard())
             newest = await self._reader.commit_of(_REVIEWED)
             if newest is None or not (newest == commit or await self._reader.is_ancestor(commit, newest)):
                 raise RefUnknown(f"{commit[:12]} is not in {ref} any more", hint="It was replaced by newer commits.")
@@ -204,10 +204,10 @@ class RemoteSource:
         await self._reader.git("repack", "-a", "-d", "-q")
         await self._reader.git("prune", "--expire=now")
 
-    def _growth_guard(self) -> Callable[[], None]:
+    async def _growth_guard(self) -> Callable[[], None]:
         """Return a check that raises `SourceTooLarge` when the mirror has grown by more than a revision may have."""
         limit = self._options.caps.revision_bytes
-        before = _bytes_in(self._mirror)
+        before = await asyncio.to_thread(_bytes_in, self._mirror)
 
         def guard() -> None:
             if _bytes_in(self._mirror) - before > limit:

@@ -149,9 +149,13 @@ def _present_incidents(connection: SqlConnection, now: float) -> dict[IncidentKe
     return {(notification, key): decode(Incident, payload) for notification, key, payload in rows}
 
 
+STATUSES_MARK = "statuses.mark"
+"""Key of the text that changes whenever statuses are stored."""
+
+
 def statuses_mark_in(connection: SqlConnection) -> str:
     """Return the mark of the statuses within a transaction."""
-    return connection.execute(select(tables.meta.c.value).where(tables.meta.c.key == "statuses.mark")).scalar() or ""
+    return connection.execute(select(tables.meta.c.value).where(tables.meta.c.key == STATUSES_MARK)).scalar() or ""
 
 
 def _release_undeclared(

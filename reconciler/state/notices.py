@@ -1,6 +1,6 @@
 """The outbox: messages in order for each Notification, each until it is sent or abandoned.
 
-A message that ends an incident at a former sink has no place in that order: a sink that nobody can reach any more delays nothing.
+A message that ends an incident at a former sink has no place in that order: a sink that cannot be reached any more delays nothing.
 """
 
 from __future__ import annotations
@@ -107,9 +107,7 @@ class NoticeStore(Database):
             if payload is None:  # the Notification was removed meanwhile
                 return
             stored = decode(Notice, payload)
-            used = connection.execute(select(t.c.payload).where(t.c.incident == incident.id)).scalar()
-            if target and used is not None:
-                _note_use(connection, notice, replace(decode(SinkUse, used), target=dict(target)))
+            _keep_target(connection, notice, target)
             values: dict[str, object] = {"done_at": now, "refresh_at": 0.0}
             if stored.version != notice.version:
                 values = {"payload": encode(replace(stored, attempted_at=0.0, failures=0, failed_at=0.0))}
@@ -134,7 +132,7 @@ class NoticeStore(Database):
     def put_off_notice(
         self, notice: Notice, due_at: float, failed: SinkRecord, *, unknown: bool, target: Mapping[str, str] | None = None
     ) -> None:
-        """Retry ``notice`` at ``due_at``. ``failed``: why; ``unknown``: whether it may have been sent; ``target``: for whom it is left."""
+        """Retry ``notice`` at ``due_at``. ``failed``: why; ``unknown``: whether it may have been sent; ``target``: the recipients that are left."""
         with self._write() as connection:
             payload = connection.execute(select(n.c.payload).where(n.c.seq == notice.seq)).scalar()
             if payload is None:
@@ -152,9 +150,7 @@ class NoticeStore(Database):
             if failed.former and notice.phase is NoticePhase.END:
                 when["phase"] = _FORMER
             connection.execute(update(n).where(n.c.seq == notice.seq).values({**when, "payload": encode(kept)}))
-            used = connection.execute(select(t.c.payload).where(t.c.incident == notice.incident.id)).scalar()
-            if target and used is not None:
-                _note_use(connection, notice, replace(decode(SinkUse, used), target=dict(target)))
+            _keep_target(connection, notice, target)
             _note_failure(connection, notice, failed)
 
     def abandon_notice(self, notice: Notice, now: float, failed: SinkRecord) -> None:
@@ -167,7 +163,7 @@ class NoticeStore(Database):
     def hasten_notices(self, notification: str, now: float) -> None:
         """Make the messages of ``notification`` that failed due now: a person asked, or its sink changed.
 
-        The abandoned start of an incident that lasts is sent too: nobody has heard of the incident.
+        The abandoned start of an incident that lasts is sent too: the incident was never reported.
         """
         with self._write() as connection:
             record = record_of(connection, notification)
@@ -187,6 +183,15 @@ def _note_use(connection: SqlConnection, notice: Notice, use: SinkUse) -> None:
     incident = notice.incident
     row = {"notification": incident.notification, "incident": incident.id, "payload": encode(use)}
     upsert(connection, t, [row])
+
+
+def _keep_target(connection: SqlConnection, notice: Notice, target: Mapping[str, str] | None) -> None:
+    """Store where the sink shows the incident, if it said so."""
+    if not target:
+        return
+    used = connection.execute(select(t.c.payload).where(t.c.incident == notice.incident.id)).scalar()
+    if used is not None:
+        _note_use(connection, notice, replace(decode(SinkUse, used), target=dict(target)))
 
 
 def _unsent(connection: SqlConnection, notice: Notice, why: str, error: str = "") -> dict[str, bytes]:

@@ -14,9 +14,7 @@ from reconciler.model.resources import ResourceId
 from reconciler.model.status import ResourceStatus
 from reconciler.state import tables
 from reconciler.state.database import Database, chunks, upsert
-from reconciler.state.incidents import IncidentUpdate, apply_incidents
-
-_STATUSES_MARK = "statuses.mark"
+from reconciler.state.incidents import STATUSES_MARK, IncidentUpdate, apply_incidents, statuses_mark_in
 
 
 class StatusStore(Database):
@@ -76,13 +74,13 @@ class StatusStore(Database):
             upsert(connection, tables.status, changed)
             for part in chunks([identity.path for identity in gone]):
                 connection.execute(delete(tables.status).where(tables.status.c.path.in_(part)))
-            upsert(connection, tables.meta, [{"key": _STATUSES_MARK, "value": mark}])
+            upsert(connection, tables.meta, [{"key": STATUSES_MARK, "value": mark}])
         return mark
 
     def statuses_mark(self) -> str:
         """Return a text that changes with every `save_statuses` of any process; empty before the first."""
         with self._read() as connection:
-            return connection.execute(select(tables.meta.c.value).where(tables.meta.c.key == _STATUSES_MARK)).scalar() or ""
+            return statuses_mark_in(connection)
 
     def retries(self) -> tuple[Retry, ...]:
         """Return all retries."""

@@ -41,6 +41,7 @@ class PlanEntry:
     action: Action
     title: str
     """``EventSource/payments``."""
+    source: Change | ResourceChange
     place: str = ""
     """The scope at the provider; empty for a manifest."""
     external_id: str = ""
@@ -54,7 +55,6 @@ class PlanEntry:
     details: tuple[Detail, ...] = ()
     facts: tuple[Fact, ...] = ()
     """What the resource does, or did if it is removed."""
-    source: Change | ResourceChange | None = None
 
     @property
     def at(self) -> str:
@@ -78,11 +78,18 @@ class BlockedSet:
     count: int
     owned: int
 
+    @classmethod
+    def of(cls, plan: Plan, *, approvable: bool = True) -> BlockedSet | None:
+        """Return the blocked changes of ``plan``; None if there are none."""
+        digest = plan.blocked_sha256
+        return cls(digest if approvable else None, len(plan.blocked), plan.owned) if digest is not None else None
+
 
 @dataclass(frozen=True, slots=True)
 class PlanSection:
     """The plan of one integration."""
 
+    plan: Plan
     integration: str
     identity: str
     """On whose behalf, and at which provider; empty if the manifest is not known."""
@@ -90,7 +97,6 @@ class PlanSection:
     notes: tuple[str, ...] = ()
     orphans: tuple[Orphan, ...] = ()
     blocked: BlockedSet | None = None
-    plan: Plan | None = None
 
     @property
     def empty(self) -> bool:
@@ -153,8 +159,8 @@ def document(
 
 def _section(plan: Plan, manifests: Manifests, approvable: bool) -> PlanSection:
     declared = manifests.latest(plan.integration)
-    blocked = plan.blocked_sha256
     return PlanSection(
+        plan=plan,
         integration=shown(str(plan.integration)),
         identity=said(identity_text(declared)) if declared is not None else "",
         groups=tuple(
@@ -163,8 +169,7 @@ def _section(plan: Plan, manifests: Manifests, approvable: bool) -> PlanSection:
         ),
         notes=tuple(said(note) for note in plan.notes),
         orphans=plan.orphans,
-        blocked=BlockedSet(blocked if approvable else None, len(plan.blocked), plan.owned) if blocked is not None else None,
-        plan=plan,
+        blocked=BlockedSet.of(plan, approvable=approvable),
     )
 
 

@@ -29,7 +29,7 @@ def json_document(document: PlanDocument) -> JsonValue:
         "revision": document.revision,
         "sha256": document.sha256,
         "approvable": document.approvable,
-        "plans": [_section(section, document.approvable) for section in document.sections],
+        "plans": [_section(section) for section in document.sections],
         "resources": [_resource(entry) for entry in document.manifests],
         "problems": [problem_document(problem) for problem in document.problems],
         "unread": [problem_document(problem) for problem in document.unread],
@@ -64,11 +64,8 @@ def change_summary(change: Change) -> dict[str, JsonValue]:
     }
 
 
-def _section(section: PlanSection, approvable: bool) -> JsonValue:
-    plan = section.plan
-    if plan is None:
-        return None
-    blocked = plan.blocked_sha256
+def _section(section: PlanSection) -> JsonValue:
+    plan, blocked = section.plan, section.blocked
     entries = [entry for group in section.groups for entry in group.entries]
     by_address = {entry.source.address: entry for entry in entries if isinstance(entry.source, Change)}
     return {
@@ -76,9 +73,7 @@ def _section(section: PlanSection, approvable: bool) -> JsonValue:
         "identity": section.identity,
         "sha256": plan.sha256,
         "owned": plan.owned,
-        "blocked": {"sha256": blocked if approvable else None, "addresses": [c.address for c in plan.blocked]}
-        if blocked
-        else None,
+        "blocked": {"sha256": blocked.sha256, "addresses": [c.address for c in plan.blocked]} if blocked is not None else None,
         "changes": [_change(change, by_address[change.address]) for change in plan.changes],
         "notes": list(plan.notes),
         "orphans": [{"scope": str(o.scope), "externalId": o.external_id, "url": o.url} for o in plan.orphans],

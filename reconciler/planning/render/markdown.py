@@ -57,7 +57,7 @@ def markdown(document: PlanDocument, *, limit: int = LIMIT, marker: str = MARKER
     blocks = list(_blocks(document))
     head = [marker, "### Reconciler plan", ""] if marker else ["### Reconciler plan", ""]
     if document.revision:
-        head += [f"Revision {_code(bounded(document.revision, _TITLE_LIMIT))}", ""]
+        head += [f"Revision {code_span(bounded(document.revision, _TITLE_LIMIT))}", ""]
     fixed, more = "\n".join(head), _whole(details_url)
     tail = _tail(document)
     room = max(limit, 4_000) - len((fixed + tail + more).encode()) - 300
@@ -78,7 +78,7 @@ def _tail(document: PlanDocument) -> str:
     text = f"\n**{document.summary}**\n"
     if document.empty:
         return text
-    return text + f"\nDigest {_code(document.sha256)}" + ("" if document.approvable else " (it approves nothing)") + "\n"
+    return text + f"\nDigest {code_span(document.sha256)}" + ("" if document.approvable else " (it approves nothing)") + "\n"
 
 
 def _fit(blocks: list[_Block], room: int, folded: bool) -> tuple[str, str]:
@@ -152,14 +152,14 @@ def _blocks(document: PlanDocument) -> Iterator[_Block]:
 
 
 def _section(section: PlanSection) -> Iterator[_Block]:
-    identity = f"\n{_code(bounded(section.identity, _TITLE_LIMIT))}\n" if section.identity else ""
-    yield _plain(f"\n#### {_code(section.integration)}\n{identity}")
+    identity = f"\n{code_span(bounded(section.identity, _TITLE_LIMIT))}\n" if section.identity else ""
+    yield _plain(f"\n#### {code_span(section.integration)}\n{identity}")
     for group in section.groups:
         yield _plain(f"\n**{group.title}**\n")
         yield from map(_entry, group.entries)
-    yield from (_plain(f"- note: {_code(bounded(note, _TITLE_LIMIT))}", rank=2, counted=True) for note in section.notes)
+    yield from (_plain(f"- note: {code_span(bounded(note, _TITLE_LIMIT))}", rank=2, counted=True) for note in section.notes)
     for orphan in section.orphans:
-        yield _plain(f"- orphan of ours: {_code(shown(f'{orphan.scope} {orphan.external_id}'))}", rank=2, counted=True)
+        yield _plain(f"- orphan of ours: {code_span(shown(f'{orphan.scope} {orphan.external_id}'))}", rank=2, counted=True)
     blocked = section.blocked
     if blocked is not None and blocked.sha256 is not None:
         command = f"```sh\nreconciler approve {blocked.sha256}\n```\n"
@@ -174,10 +174,10 @@ def _plain(text: str, *, rank: int = 0, counted: bool = False) -> _Block:
 
 def _problems(problems: tuple[Problem, ...]) -> Iterator[_Block]:
     for number, problem in enumerate(problems[:_MOST_PROBLEMS]):
-        place = f" at {_code(shown(str(problem.location), _TITLE_LIMIT))}" if problem.location.file else ""
-        message = _code(shown(problem.message, _TITLE_LIMIT))
+        place = f" at {code_span(shown(str(problem.location), _TITLE_LIMIT))}" if problem.location.file else ""
+        message = code_span(shown(problem.message, _TITLE_LIMIT))
         text = f"- **{problem.severity.value} {problem.code}**{place}: {message}"
-        hint = f" {_code(shown(problem.hint, _TITLE_LIMIT))}" if problem.hint else ""
+        hint = f" {code_span(shown(problem.hint, _TITLE_LIMIT))}" if problem.hint else ""
         yield _plain(text + hint, rank=0 if number < _FIRST_PROBLEMS else 1, counted=True)
     if len(problems) > _MOST_PROBLEMS:
         yield _plain(f"- … and {_number(len(problems) - _MOST_PROBLEMS, 'more problem')}")
@@ -190,7 +190,7 @@ def _entry(entry: PlanEntry) -> _Block:
     for line in detail_lines(entry.details, _WIDTH, sides=True):
         lines.append(f"{line.mark if line.mark in '+-' else ' '} {' ' * line.indent}{line.text}")
     rank = 0 if entry.level is Disposition.BLOCKED else 1
-    return _Block(f"- {_head(entry, _code, _bold)}", _head(entry, _element, _strong), tuple(lines), rank)
+    return _Block(f"- {_head(entry, code_span, _bold)}", _head(entry, _element, _strong), tuple(lines), rank)
 
 
 def _head(entry: PlanEntry, code: Callable[[str], str], strong: Callable[[str], str]) -> str:
@@ -202,7 +202,7 @@ def _head(entry: PlanEntry, code: Callable[[str], str], strong: Callable[[str], 
 
 
 def _bold(text: str) -> str:
-    return f"**{_code(text)}**"
+    return f"**{code_span(text)}**"
 
 
 def _fence(lines: Iterable[str]) -> str:
@@ -210,7 +210,7 @@ def _fence(lines: Iterable[str]) -> str:
     return "`" * max(3, *(len(run) + 1 for line in lines for run in re.findall(r"`+", line)), 3)
 
 
-def _code(text: str) -> str:
+def code_span(text: str) -> str:
     text = text or "(empty)"  # a code span cannot be empty: its ticks would start one that ends elsewhere
     ticks = "`" * (max((len(run) for run in re.findall(r"`+", text)), default=0) + 1)
     pad = " " if text.startswith(("`", " ")) or text.endswith(("`", " ")) else ""

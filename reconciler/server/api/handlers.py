@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import msgspec
 import orjson
 
 from reconciler.credentials.id_tokens import IdTokenIssuer
@@ -143,11 +142,7 @@ async def review(backend: Backend, values: Values, who: str) -> Answer:
     """Review a pull request now."""
     if backend.reviews is None:
         raise ReviewImpossible("only the daemon reviews pull requests", hint="Start `reconciler run`.")
-    try:
-        request = msgspec.convert(dict(values), ReviewRequest)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"the request is invalid: {error}") from None
-    return await backend.reviews.review(request)
+    return await backend.reviews.review(decode_request(ReviewRequest, values))
 
 
 async def reconcile(backend: Backend, values: Values, who: str) -> Answer:

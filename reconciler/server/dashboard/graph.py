@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from reconciler.engine.revision import ActiveRevision
 from reconciler.model.resources import Kind, Resource, ResourceId
+from reconciler.model.specs import CONNECTION_KINDS
 from reconciler.model.status_document import ResourceRow
 from reconciler.server.dashboard.layout import Curve, Drawing, Node, Placed, draw
 from reconciler.server.dashboard.words import UNKNOWN, State, state_of
@@ -17,7 +18,6 @@ _COLUMNS = {
     Kind.CONNECTION_GROUP.value: 2,
     Kind.STAGE.value: 2,
 }
-_SOURCES = {"event-source": Kind.EVENT_SOURCE.value, "stage": Kind.STAGE.value, "connection-group": Kind.CONNECTION_GROUP.value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +76,9 @@ def edges_of(resources: Mapping[ResourceId, Resource]) -> list[tuple[ResourceId,
         if identity.kind == Kind.EVENT_SOURCE.value:
             edges |= {(ref, identity) for ref in resource.references if ref.kind == Kind.INTEGRATION.value}
         for row in resource.spec.get("connections") or ():
-            kind = _SOURCES.get(str(row.get("type", "")))
+            kind = CONNECTION_KINDS.get(str(row.get("type", "")))
             if kind is not None:
-                edges.add((ResourceId(kind, identity.canvas, str(row.get("name"))), identity))
+                edges.add((ResourceId(kind.value, identity.canvas, str(row.get("name"))), identity))
     return sorted(edges)
 
 

@@ -42,7 +42,7 @@ def incident_rows(incidents: Iterable[Incident]) -> list[dict[str, Any]]:
             "topic": incident.topic.value,
             "members": list(incident.members),
             "count": incident.count,
-            "since": _time(incident.opened_at),
+            "since": iso(incident.opened_at),
             "flapping": incident.flapping,
             "ended": not incident.open,
             "notifications": [incident.notification],
@@ -65,11 +65,11 @@ def message_row(row: NoticeRow, places: Mapping[str, str], suspended: Mapping[st
         "notification": incident.notification,
         "place": places.get(incident.notification, ""),
         "target": " ".join(f"{name} {value}" for name, value in sorted(target.items()) if name != "spec"),
-        "at": _time(row.done_at),
-        "due": _time(row.due_at),
-        "again": _time(row.refresh_at),
+        "at": iso(row.done_at),
+        "due": iso(row.due_at),
+        "again": iso(row.refresh_at),
         "failures": notice.failures,
-        "since": _time(notice.failed_at),
+        "since": iso(notice.failed_at),
         "is_suspended": is_suspended,
         "reason": suspended[incident.notification] if is_suspended else notice.error,
     }
@@ -121,14 +121,14 @@ def _sink_row(resource: Resource, record: SinkRecord, waiting: int, suspended: s
         "tone": {"suspended": "idle", "failing": "bad", "working": "good"}.get(state, "idle"),
         "why": suspended or error,
         "code": record.code if error else "",
-        "since": _time(record.failed_at) if error else "",
+        "since": iso(record.failed_at) if error else "",
         "error": error,
         "sent": record.sent,
         "waiting": waiting,
         "suppressed": record.suppressed,
         "suppressed_why": record.why,
         "abandoned": record.abandoned,
-        "sent_at": _time(record.sent_at),
+        "sent_at": iso(record.sent_at),
     }
 
 
@@ -152,10 +152,6 @@ def place_of_sink(sink: SinkSpec) -> str:
 def involving(incidents: Sequence[Incident], path: str) -> list[Incident]:
     """Return the incidents that a resource is part of, or that a Notification reports."""
     return [each for each in incidents if path in each.members or each.notification == path]
-
-
-def _time(at: float) -> str:
-    return iso(at) if at else ""
 
 
 __all__ = ["incident_rows", "involving", "message_row", "sink_rows", "waiting_rows"]

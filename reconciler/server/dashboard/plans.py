@@ -159,15 +159,14 @@ def _slice(plans: Iterable[Plan], start: int, number: int) -> Iterator[Plan]:
 
 def _sections(sections: Iterable[PlanSection], full: Mapping[ResourceId, Plan], redact: Redact) -> Iterator[ShownSection]:
     for section in sections:
-        if section.empty or section.plan is None:
+        if section.empty:
             continue
         plan = full[section.plan.integration]
-        blocked = plan.blocked_sha256
         yield ShownSection(
             section.integration,
             redact(section.identity),
             len(plan.changes),
-            BlockedSet(blocked, len(plan.blocked), plan.owned) if blocked is not None else None,
+            BlockedSet.of(plan),
             tuple(redact(note) for note in section.notes[:MOST_VALUES]),
             tuple(redact(f"{orphan.scope} {orphan.external_id}") for orphan in section.orphans[:MOST_VALUES]),
             tuple(ShownGroup(group.title, tuple(_shown(entry, redact) for entry in group.entries)) for group in section.groups),

@@ -35,10 +35,9 @@ def review_row(stored: StoredReview) -> dict[str, Any]:
         "outcome": state.outcome if state.done_head == state.head else "",
         "digest": state.digest if state.done_head == state.head else "",
         "granted_by": state.approval.login if state.approval is not None else "",
-        "updated_at": iso(state.updated_at) if state.updated_at else "",
-        "since": iso(state.open_since) if state.open_since else "",
+        "updated_at": iso(state.updated_at),
+        "since": iso(state.open_since),
         "resources": len(state.resources),
-        "attempts": state.attempts,
         "error": state.error,
     }
 

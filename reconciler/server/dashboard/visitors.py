@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -11,6 +10,7 @@ from starlette.requests import Request
 
 from reconciler.config.values import ApiToken
 from reconciler.model.errors import ReconcilerError
+from reconciler.model.values import is_loopback
 from reconciler.server.api.access import GRANTS, Access
 from reconciler.server.dashboard.sessions import CookieSealer, LoginSession
 
@@ -131,13 +131,3 @@ def _without_port(host: str) -> str:
         address, bracket, _ = host[1:].partition("]")
         return address if bracket else ""
     return host.partition(":")[0]
-
-
-def is_loopback(host: str) -> bool:
-    """Whether ``host`` is a loopback address, or the name of one."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
