@@ -19,7 +19,7 @@ from reconciler.cli.output import emit_json
 from reconciler.cli.progress import waiting
 from reconciler.cli.session import ask_daemon, configuration
 from reconciler.cli.sink import out
-from reconciler.cli.status import LABELS
+from reconciler.cli.status import LABELS, MAX_AGE_S, age_s, read
 from reconciler.cli.tables import LEAST_COLUMNS, columns, painter, short_revision
 from reconciler.cli.widths import wrap
 from reconciler.config.settings import Config
@@ -209,8 +209,6 @@ def _daemon(config: Config) -> list[CheckResult]:
     answer = ask_daemon(config, {"verb": "ping"}, timeout_s=5)
     if answer is None:
         return [CheckResult("daemon", "warning", "not running on this state", "Start it: reconciler run")]
-    from reconciler.cli.status import MAX_AGE_S, age_s, read
-
     age = age_s(read(Path(config.status.file)), time.time())
     fix = "Its loop hangs: see its log, then restart it."
     return [_result("daemon", f"running, heartbeat {age:.0f} s old", good=age <= MAX_AGE_S, fix=fix)]
@@ -262,13 +260,11 @@ def _integrations(config: Config) -> list[CheckResult]:
 
 def _accepted_by_daemon(config: Config) -> dict[str, str]:
     """Return the identity of each credential that the running daemon uses now, by the path of its Integration."""
-    from reconciler.cli.status import MAX_AGE_S, age_s, read
-
     try:
         report = read(Path(config.status.file))
-    except (ReconcilerError, OSError):
-        return {}
-    if age_s(report, time.time()) > MAX_AGE_S or ask_daemon(config, {"verb": "ping"}, timeout_s=5) is None:
+        if age_s(report, time.time()) > MAX_AGE_S or ask_daemon(config, {"verb": "ping"}, timeout_s=5) is None:
+            return {}
+    except (ReconcilerError, OSError):  # `_daemon` reports it
         return {}
     unnamed = "an identity that the provider does not name"
     return {row.name: row.identity or unnamed for row in report.credentials if row.valid}

@@ -75,19 +75,21 @@ def _wait(items: Items, options: WaitOptions, named: Mapping[str, str], rejectio
     deadline = time.monotonic() + options.timeout
     shown: dict[str, str] = {}
     bar = Bar("waiting")
-    while True:
-        queued = items()
-        for item in queued or ():
-            if shown.get(item.id) != item.progress and options.output == "text":
-                bar.clear()
-                say(f"{item.id} {item.stage}: {item.progress}")
-            shown[item.id] = item.progress
-        bar.draw()
-        ended = queued is not None and all(item.state in ENDED for item in queued)
-        if ended or time.monotonic() >= deadline:
-            break
-        time.sleep(POLL_S)
-    bar.clear()
+    try:
+        while True:
+            queued = items()
+            for item in queued or ():
+                if shown.get(item.id) != item.progress and options.output == "text":
+                    bar.clear()
+                    say(f"{item.id} {item.stage}: {item.progress}")
+                shown[item.id] = item.progress
+            bar.draw()
+            ended = queued is not None and all(item.state in ENDED for item in queued)
+            if ended or time.monotonic() >= deadline:
+                break
+            time.sleep(POLL_S)
+    finally:
+        bar.clear()
     for line in rejections.values():
         say(line)
     return _verdict(queued or (), options, named)
