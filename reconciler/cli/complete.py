@@ -130,9 +130,9 @@ def candidates(before: Sequence[str], current: str) -> list[str]:
     else:
         position = _position(verb, positions)
         words = _values(position, before) if position is not None else []
-    wanted = current.lower()
+    start = current.lower()
     found = (f"{prefix}{word}" for word in dict.fromkeys(words) if _SAFE.match(word))
-    return [word for word in found if word.lower().startswith(wanted)][:MAX_CANDIDATES]
+    return [word for word in found if word.lower().startswith(start)][:MAX_CANDIDATES]
 
 
 def _read(before: Sequence[str]) -> tuple[Verb | None, int, Argument | None]:

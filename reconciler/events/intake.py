@@ -38,7 +38,7 @@ OnDelivery = Callable[[Collection[ResourceId], Delivery], Awaitable[None]]
 
 
 async def no_reader(_integrations: Collection[ResourceId], _delivery: Delivery) -> None:
-    """Do nothing: nobody else reads deliveries."""
+    """Do nothing: deliveries have no other reader."""
 
 
 class Intake:

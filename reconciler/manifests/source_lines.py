@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from reconciler.model.errors import Problem
 
 MAX_LINES_SHOWN = 200
-"""Problems that get their source line: nobody reads more of them at once."""
+"""Problems that get their source line: more are not read at once."""
 MAX_CHARACTERS = 4_000
 """A line is cut there: a file can be one line."""
 _BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")

@@ -52,7 +52,7 @@ class MergeGroup:
     ref: str
     """The ref of ``head`` in the repository."""
     is_gone: bool = False
-    """The queue has merged the commit, or made another one: nobody waits for its check any more."""
+    """The queue has merged the commit, or made another one: its check is no longer needed."""
 
 
 @dataclass(frozen=True, slots=True)

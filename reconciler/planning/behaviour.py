@@ -285,8 +285,8 @@ def _reference(holder: Json) -> str:
 
 
 def _names(users: Iterable[ResourceId], kinds: Sequence[Kind] = ()) -> str:
-    wanted = {kind.value for kind in kinds}
-    return _some([str(user) for user in users if not wanted or user.kind in wanted])
+    allowed = {kind.value for kind in kinds}
+    return _some([str(user) for user in users if not allowed or user.kind in allowed])
 
 
 def _some(names: Sequence[str]) -> str:

@@ -64,18 +64,18 @@ class ReviewIntake:
     async def pull(self, repository: str, pull: PullRequest, pulls: PullRequests, *, force: bool = False) -> None:
         """Store the newest head of a pull request, or its end. ``force``: review it again. Raises `StateError`."""
         config = self._context.config
-        wanted = pull.base == config.source.branch and not (pull.fork and config.review.forks == "off")
+        is_reviewed = pull.base == config.source.branch and not (pull.fork and config.review.forks == "off")
 
         def change(stored: StoredReview | None, now: float) -> tuple[ReviewState, float] | None:
             if stored is None:
-                if not wanted or not pull.is_open:
+                if not is_reviewed or not pull.is_open:
                     return None
                 return described(ReviewState(repository, ref=pulls.head_ref(pull.number)), pull), now
             state = stored.state
             if pull.updated_at < state.updated_at and not force:
                 return None  # an event that was overtaken
             newer = described(state, pull)
-            if not pull.is_open or not wanted:
+            if not pull.is_open or not is_reviewed:
                 if state.closed:
                     return None
                 return ended(newer, pull, now), now

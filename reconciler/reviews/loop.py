@@ -193,7 +193,7 @@ class ReviewLoop:
 
 
 async def _no_request(integrations: object) -> None:
-    """Do nothing: nobody reconciles in this process."""
+    """Do nothing: no engine runs in this process."""
 
 
 __all__ = ["ReviewLoop"]

@@ -23,13 +23,13 @@ YOUNG_S = 60.0
 
 
 @contextlib.contextmanager
-def demo_folder(wanted: str | None) -> Iterator[Path]:
-    """Claim a folder for a demo: ``wanted``, which stays, or a temporary one. Raises `UsageError` if ``wanted`` cannot be used."""
-    if wanted is None:
+def demo_folder(chosen: str | None) -> Iterator[Path]:
+    """Claim a folder for a demo: ``chosen``, which stays, or a temporary one. Raises `UsageError` if ``chosen`` cannot be used."""
+    if chosen is None:
         _remove_abandoned(Path(tempfile.gettempdir()))
         folder = Path(tempfile.mkdtemp(prefix=PREFIX))
     else:
-        folder = Path(wanted)
+        folder = Path(chosen)
         if folder.exists() and not folder.is_dir():
             raise UsageError(f"--dir {folder}: this is not a folder")
         folder.mkdir(parents=True, exist_ok=True)
@@ -38,7 +38,7 @@ def demo_folder(wanted: str | None) -> Iterator[Path]:
         try:
             yield folder
         finally:
-            if wanted is None:
+            if chosen is None:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -61,7 +61,7 @@ def _claimed(folder: Path) -> Iterator[None]:
 
 
 def _await_daemon(lock: Path) -> None:
-    """Wait until the daemon of a killed demo has ended: the kernel told it to."""
+    """Wait until the daemon of a killed demo has ended: the kernel has signalled it."""
     deadline = time.monotonic() + DRAIN_S
     with contextlib.suppress(FileNotFoundError), lock.open("r+") as file:
         while not _locked(file.fileno()):
@@ -73,7 +73,7 @@ def _await_daemon(lock: Path) -> None:
 
 
 def _remove_abandoned(parent: Path) -> None:
-    """Remove the temporary folders of demos that were killed: nobody holds their locks."""
+    """Remove the temporary folders of demos that were killed: no process holds their locks."""
     for folder in parent.glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):
             if folder.is_symlink() or folder.stat().st_uid != os.getuid():

@@ -94,7 +94,7 @@ def _break(world: DemoWorld, script: Script) -> None:
         problems = wait_for("the problem in the status file", world.problems)
         expect(all(len(world.hooks(repo)) == 1 for repo in ("web", "checkout", "search")), "a hook was deleted")
         notes.add(f"{problems[0].location}: {problems[0].message}")
-        world.repository.mend_sources()
+        world.repository.restore_sources()
         sha = world.repository.commit("Fix it")
         wait_for("the fixed commit applied", lambda: world.applied(sha))
 

@@ -104,6 +104,6 @@ class ManifestRepository:
         self._kept = file.read_text()
         file.write_text(self._kept.replace("  events:", "  evnts:"))
 
-    def mend_sources(self) -> None:
+    def restore_sources(self) -> None:
         """Undo `break_sources`."""
         (self.work / SOURCES).write_text(self._kept)

@@ -67,7 +67,7 @@ class Stages:
         return delivery
 
     def _approved_on_page(self) -> None:
-        """Approve with the dashboard's form. Nobody without the role can, and the audit log names the person."""
+        """Approve with the dashboard's form. Only the role allows it, and the audit log names the person."""
         item, (vera, ada) = self._item(), (self._world.people[name] for name in ("vera", "ada"))
         place, fields = f"/executions/{item.id}", {"id": item.id, "digest": item.digest}
         text = f"{vera.name}, a {vera.role}, logs in at the dashboard: she cannot approve"

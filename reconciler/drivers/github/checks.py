@@ -195,7 +195,7 @@ async def _edited(api: Api, comment: PullComment, number: str, root: str) -> boo
 
 
 async def _comment_of(api: Api, comment: PullComment, root: str) -> str:
-    """Return the id of the comment that we wrote with this marker; a marker in somebody else's comment does not count."""
+    """Return the id of the comment that we wrote with this marker; a marker in a comment by another author does not count."""
     own = _Author()
     async for rows, _ in names.typed_pages(api, f"{root}/issues/{comment.number}/comments", list[IssueComment]):
         for row in rows:

@@ -41,7 +41,7 @@ class Sink(Protocol):
 
 
 class PartlySent(ProviderError):
-    """Some of the recipients have the message. ``target``: whom the next attempt is for; ``lasting``: it would be refused too."""
+    """Some of the recipients have the message. ``target``: the recipients of the next attempt; ``lasting``: it would be refused too."""
 
     code = "RC8109"
 

@@ -129,7 +129,7 @@ class SharedPages:
         self._number = 0
         self._pages: dict[object, asyncio.Future[str]] = {}
         self.token = secrets.token_hex(32)
-        """Stands in a shared page for the form token of the person; nobody can guess it, so foreign text does not contain it."""
+        """Stands in a shared page for the form token of the person; it cannot be guessed, so foreign text does not contain it."""
 
     async def page(self, number: int, key: object, render: Callable[[], Awaitable[str]]) -> str:
         """Return the page ``key`` as it was rendered first since the change ``number``. Raises what ``render`` raises."""

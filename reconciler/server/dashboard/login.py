@@ -127,7 +127,7 @@ class Login:
 
 
 def local_path(text: str) -> str:
-    """Return ``text`` if it is a path of the dashboard, else ``/``: nobody is sent to another site after a login or a form."""
+    """Return ``text`` if it is a path of the dashboard, else ``/``: a login or a form never leads to another site."""
     if not text.startswith("/") or text.startswith(("//", "/\\")) or not text.isprintable() or "\\" in text or len(text) > 1_000:
         return "/"
     try:

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from reconciler.manifests.notification_spec import NotificationSpec, SinkSpec
-from reconciler.model.incidents import DEFAULT_TOPICS, Incident, IncidentSeverity, NoticePhase, SinkRecord, WaitingNotices
+from reconciler.model.incidents import Incident, IncidentSeverity, NoticePhase, SinkRecord, WaitingNotices
 from reconciler.model.resources import Kind, Resource, ResourceId
 from reconciler.model.times import iso
 from reconciler.notifications.senders import sink_name
@@ -44,7 +44,6 @@ def incident_rows(incidents: Iterable[Incident]) -> list[dict[str, Any]]:
             "count": incident.count,
             "since": iso(incident.opened_at),
             "flapping": incident.flapping,
-            "ended": not incident.open,
             "notifications": [incident.notification],
         }
     return list(rows.values())
@@ -53,18 +52,14 @@ def incident_rows(incidents: Iterable[Incident]) -> list[dict[str, Any]]:
 def message_row(row: NoticeRow, places: Mapping[str, str], suspended: Mapping[str, str]) -> dict[str, Any]:
     """Return a row of the outbox. ``places``: where each Notification sends to, by its path."""
     notice, incident = row.notice, row.notice.incident
-    target = notice.sent_with.target if notice.sent_with is not None else {}
     is_suspended = not row.done_at and incident.notification in suspended
     return {
         "seq": notice.seq,
         "state": notice.unsent or ("sent" if row.done_at else "failing" if notice.failures else "waiting"),
         "phase": PHASES[notice.phase],
         "title": incident.title,
-        "severity": incident.severity.value,
-        "tone": TONES.get(incident.severity, "idle"),
         "notification": incident.notification,
         "place": places.get(incident.notification, ""),
-        "target": " ".join(f"{name} {value}" for name, value in sorted(target.items()) if name != "spec"),
         "at": iso(row.done_at),
         "due": iso(row.due_at),
         "again": iso(row.refresh_at),
@@ -115,8 +110,6 @@ def _sink_row(resource: Resource, record: SinkRecord, waiting: int, suspended: s
         "name": resource.id.name,
         "sink": sink_name(spec.sink),
         "place": place_of_sink(spec.sink),
-        "topics": [topic.value for topic in spec.on or DEFAULT_TOPICS],
-        "severity": spec.severity.value,
         "state": state,
         "tone": {"suspended": "idle", "failing": "bad", "working": "good"}.get(state, "idle"),
         "why": suspended or error,

@@ -84,7 +84,7 @@ class IdentityProvider:
         return endpoint + ("&" if "?" in endpoint else "?") + urlencode(query)
 
     async def person(self, attempt: LoginAttempt, query: Mapping[str, str]) -> tuple[str, str]:
-        """Return name and role of the person whom the provider sent back. Raises `LoginRefused`, and errors of the provider."""
+        """Return name and role of the person that the provider sent back. Raises `LoginRefused`, and errors of the provider."""
         if "error" in query:
             reason = plain(" ".join((query["error"], query.get("error_description", ""))))[:300]
             raise LoginRefused(f"the OIDC provider refused the login: {reason}", hint="Try again, or ask the people who run it.")

@@ -47,7 +47,6 @@ class Renderer:
         environment.filters |= {
             "age": _age,
             "block": words.block,
-            "commit": words.commit_of,
             "counted": words.counted,
             "name": words.name_of,
             "resource": words.identity,

@@ -191,7 +191,6 @@ class Dashboard:
             "back": place + (f"?{query}" if (query := _without_done(request)) else ""),
             "form_token": form_token if visitor and visitor.session else "",
             "offers": offers(visitor) if visitor else {},
-            "has_login": self._visitors.has_login,
             "done": done.done if done is not None and status == 200 else "",
         }
         return self._renderer.render(content.template, values)
@@ -232,11 +231,11 @@ class Dashboard:
         sent (SameSite=Strict), but it is when this page leads on.
         """
         query = f"?{request.url.query}" if request.url.query else ""
-        wanted = local_path((request.url.path.removeprefix(self._base) or "/") + query)
+        target = local_path((request.url.path.removeprefix(self._base) or "/") + query)
         if request.headers.get("sec-fetch-site") == "cross-site" and request.headers.get("sec-fetch-mode") == "navigate":
-            values = {"heading": "Opening the page", "target": self._renderer.url(wanted)}
+            values = {"heading": "Opening the page", "target": self._renderer.url(target)}
             return self._page(request, None, PageContent("onward.html", "Opening the page", values, is_live=False))
-        back = f"?{urlencode({'back': wanted})}" if wanted != "/" else ""
+        back = f"?{urlencode({'back': target})}" if target != "/" else ""
         return responses.redirect(self._renderer.url(f"/login{back}"))
 
     # -- forms --------------------------------------------------------------------------------------------------------
@@ -292,7 +291,7 @@ class Dashboard:
         return answer
 
     async def _from_provider(self, request: Request) -> Response:
-        """Log in the person whom the provider sent back to the browser that began. The page leads on by itself: the session cookie would
+        """Log in the person that the provider sent back to the browser that began. The page leads on by itself: the session cookie would
         not be sent on a redirect that another site began (SameSite=Strict).
         """
         attempt = self._login.attempt(request)
@@ -325,7 +324,7 @@ class Dashboard:
             "attempt": self._login.form_token(attempt),
             "provider": self._provider is not None,
             "token": self._has_tokens,
-            "wanted": attempt.back,
+            "back_to": attempt.back,
         }
         answer = self._page(request, None, PageContent("login.html", "Log in", values, is_live=False), status)
         self._login.remember(answer, attempt)

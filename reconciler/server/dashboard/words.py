@@ -116,11 +116,6 @@ def short(revision: str) -> str:
     return f"{branch}@{digest[:8]}" if branch else f"{source}:{digest[:8]}"
 
 
-def commit_of(revision: str) -> str:
-    """Return the whole commit of ``main@sha1:…``."""
-    return revision.rpartition(":")[2]
-
-
 def age(text: str, now: float) -> str:
     """Return how long ago (or until when) the RFC 3339 time ``text`` is, in the largest unit: ``3m ago``, ``in 2h``."""
     try:

@@ -135,7 +135,7 @@ function followLog(log) {
     if (atEnd) log.scrollTop = log.scrollHeight;
   });
   stream.addEventListener("end", () => { stream.close(); state.textContent = "complete"; });
-  // The stream begins at the cursor of this page: after a cut it would repeat lines, so the page is loaded anew.
+  // The stream begins at the cursor of this page: after a cut it would repeat lines, so the page must be reloaded.
   stream.addEventListener("error", () => { stream.close(); state.textContent = "the stream was cut: reload the page"; });
 }
 
