@@ -22,6 +22,10 @@ class SyncState(msgspec.Struct, frozen=True):
     commit: str = ""
     state: str = ""
     description: str = ""
+    at: float = 0.0
+    """When it was written (epoch seconds)."""
+    blocked: bool = False
+    """Pending until a person approves."""
 
 
 class SyncStatus:
@@ -30,11 +34,18 @@ class SyncStatus:
     def __init__(self, current: Current) -> None:
         self._current = current
         self._written: SyncState | None = None
+        self._settled: SyncState | None = None
+        """What this process computed when nothing was left to write: with peers, two that see different things do not take turns."""
 
     async def pending(self) -> bool:
         """Whether there is something to write."""
         status = self.compute()
-        return status is not None and _is_news(status, await self._last())
+        if status is None or (self._has_peers and status == self._settled):
+            return False
+        if self._is_news(status, await self._last()):
+            return True
+        self._settled = status
+        return False
 
     def compute(self) -> SyncState | None:
         """Return the status of the newest revision; None before the source was read."""
@@ -55,7 +66,7 @@ class SyncStatus:
         stalled = sum(row.condition(ConditionType.STALLED) is not None for row in statuses)
         blocked = sum(row.condition(ConditionType.PLAN_BLOCKED) is not None for row in self._current.view.statuses.values())
         if blocked and not stalled:
-            return SyncState(fetched.commit, "pending", f"{blocked} blocked: an approval is needed; {counted}")
+            return SyncState(fetched.commit, "pending", f"{blocked} blocked: an approval is needed; {counted}", blocked=True)
         if source.applied == active.revision and not stalled:
             return SyncState(fetched.commit, "success", f"applied: {counted}")
         if stalled:
@@ -65,14 +76,15 @@ class SyncStatus:
     async def write(self, target: ReviewTarget, api: ApiClient) -> None:
         """Write the status, and end that of an older revision that is still pending. Raises `ReconcilerError`."""
         status, last = self.compute(), await self._last()
-        if status is None or not _is_news(status, last):
+        if status is None or not self._is_news(status, last):
             return
         if last.commit and last.commit != status.commit and last.state == "pending":
             text = f"superseded by {status.commit[:8]}"
             await self._send(target, api, SyncState(last.commit, "success", text))
         await self._send(target, api, status)
-        await self._current.context.store.set_cursors({_CURSOR: msgspec.to_builtins(status)})
-        self._written = status
+        self._settled = status
+        self._written = msgspec.structs.replace(status, at=self._current.context.clock())
+        await self._current.context.store.set_cursors({_CURSOR: msgspec.to_builtins(self._written)})
 
     async def _send(self, target: ReviewTarget, api: ApiClient, status: SyncState) -> None:
         context = self._current.context
@@ -80,7 +92,7 @@ class SyncStatus:
         await target.pulls.status(api, CommitState(target.repository, status.commit, CONTEXT, status.state, description, url))
 
     async def _last(self) -> SyncState:
-        if self._written is None:
+        if self._written is None or self._has_peers:
             value = await self._current.context.store.get_cursor(_CURSOR)
             try:
                 self._written = msgspec.convert(value, SyncState) if value is not None else SyncState()
@@ -88,11 +100,25 @@ class SyncStatus:
                 self._written = SyncState()
         return self._written
 
+    @property
+    def _has_peers(self) -> bool:
+        return self._current.context.store.dialect != "sqlite"
 
-def _is_news(status: SyncState, last: SyncState) -> bool:
-    """Whether ``status`` is to be written: not if only the description of a pending one differs."""
-    same = (status.commit, status.state) == (last.commit, last.state)
-    return not same or (status.state != "pending" and status != last)
+    def _is_news(self, status: SyncState, last: SyncState) -> bool:
+        """Whether ``status`` is to be written: not if only the description of a pending one differs.
+
+        With peers, a process that is behind writes nothing: it fetched before a peer wrote the status of another revision,
+        or it does not know yet that all of this one is applied.
+        """
+        same_commit = status.commit == last.commit
+        if self._has_peers:
+            if not same_commit and self._current.source.fetched_at < last.at:
+                return False
+            if same_commit and last.state == "success" and status.state == "pending" and not status.blocked:
+                return False
+        if same_commit and status.state == last.state:
+            return status.state != "pending" and status.description != last.description
+        return True
 
 
 __all__ = ["SyncStatus"]
