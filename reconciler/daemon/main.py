@@ -87,6 +87,7 @@ class Daemon:
         self._notifier = SystemdNotifier()
         self._started_at = time.time()
         self._phase = "starting"
+        self._conflict: ReconcilerError | None = None
         self._log = get_logger("daemon")
 
     async def serve(self) -> Config | None:
@@ -127,6 +128,8 @@ class Daemon:
                 following = await self._run_loops(loop)
                 await self._drain(session, pipeline, queue)
         self._log.info("daemon_stopped", signal=self._signals.number)
+        if self._conflict is not None:
+            raise self._conflict
         return following
 
     def _queue(self, session: Session) -> WorkQueue:
@@ -206,12 +209,20 @@ class Daemon:
             alive=lambda: not loop.beats.dead(time.monotonic()),
             notify=self._notifier.send,
         )
+        clock.on_conflict = self._outdated
         loop.on_clock_step = clock.restart_periods
         try:
             clock.start()
             yield
         finally:
             clock.stop()
+
+    def _outdated(self, conflict: ReconcilerError) -> None:
+        """Drain and exit: a newer version has changed the state under this process."""
+        if self._conflict is None:
+            self._conflict = conflict
+            self._log.error("daemon_outdated", code=conflict.code, error=conflict.message)
+            self._signals.stop.set()
 
     async def _publish(self) -> None:
         try:

@@ -34,6 +34,7 @@ from reconciler.state import StateLock, Store
 from reconciler.state.async_store import AsyncStore
 from reconciler.state.audit import SEAL
 from reconciler.state.files import remove_leftovers, secure
+from reconciler.state.store import Upgrade
 from reconciler.state.thread import StateThread
 from reconciler.state.values import AuditKey
 
@@ -126,7 +127,22 @@ def _held(config: Config) -> Iterator[None]:
 
 
 def _open_store(config: Config, options: Options) -> Store:
-    return Store.open(config.state.url, state_dir=config.state_dir, create=options.create, key_file=Path(config.master_key.file))
+    log = get_logger("daemon")
+
+    def announce(upgrade: Upgrade) -> None:
+        log.info("state_upgrade_started", before=upgrade.before, after=upgrade.after)
+
+    store = Store.open(
+        config.state.url,
+        state_dir=config.state_dir,
+        create=options.create,
+        key_file=Path(config.master_key.file),
+        announce=announce,
+    )
+    if (done := store.upgraded) is not None:
+        copy = str(done.copy or "")
+        log.info("state_upgraded", before=done.before, after=done.after, duration_ms=round(done.duration_s * 1000), copy=copy)
+    return store
 
 
 def _keys(config: Config, store: Store, options: Options) -> KeyRing:

@@ -16,7 +16,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from reconciler.engine.context import Context
 from reconciler.engine.queue import WorkQueue
-from reconciler.model.errors import ReconcilerError
+from reconciler.model.errors import ReconcilerError, StateError
 
 RETENTION_EVERY_S = 3600
 HEARTBEAT_S = 1
@@ -44,6 +44,8 @@ class Housekeeping:
     def __init__(
         self, deps: Context, queue: WorkQueue, *, watchdog_s: float, alive: Callable[[], bool], notify: Callable[..., None]
     ) -> None:
+        self.on_conflict: Callable[[StateError], None] = lambda _: None
+        """Called when a newer program has changed the state so that this one cannot use it any more."""
         self._deps = deps
         self._queue = queue
         self._alive = alive
@@ -89,6 +91,10 @@ class Housekeeping:
     async def _heartbeat(self) -> None:
         """Record that this process is alive, and release the leases of dead processes: their work is due, and is claimed again."""
         store = self._deps.store
+        conflict = await store.schema_conflict()
+        if conflict is not None:
+            self.on_conflict(conflict)
+            return
         await store.beat(self._queue.holder)
         for peer in await store.dead_executors(DEAD_AFTER_S):
             released = await store.release_leases_of(peer)

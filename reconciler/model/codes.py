@@ -1125,8 +1125,10 @@ _TABLE = (
     Code(
         "RC7008",
         "The state is newer than this program",
-        "A newer version migrated the state.",
-        "Use the newer version, or restore the backup from before the upgrade.",
+        "A newer version migrated the state, and this version cannot use the new schema. A process that was running at that moment stops with "
+        "this error, too. Nothing was changed.",
+        "Install the version that the message names. To keep this version, restore the backup from before the upgrade: with SQLite, the "
+        "program made one (`state.before-SCHEMA.db`), which the message names; see docs/backup.md.",
     ),
     Code(
         "RC7009",
@@ -1173,6 +1175,12 @@ _TABLE = (
         "A file of the program cannot be used",
         "The disk reported an error, or the path is not a regular file.",
         "See the reason in the message. Check the disk, then run `reconciler doctor`.",
+    ),
+    Code(
+        "RC7073",
+        "Processes of an older version are still running",
+        "The migration of this version changes what the older version uses, and processes of it still work on this PostgreSQL database.",
+        "Nothing was changed. Stop all processes of the older version, then start this one. An upgrade by one release never needs that.",
     ),
     # 80xx server and events
     Code(

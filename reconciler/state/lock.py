@@ -46,3 +46,19 @@ class StateLock:
                 os.ftruncate(self._descriptor, 0)
                 os.close(self._descriptor)
             self._descriptor = None
+
+
+def holder_of(folder: Path) -> int:
+    """Return the pid of the process that holds the lock of ``folder``; 0 if none does, or it cannot be told."""
+    try:
+        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return 0
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        pid = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+        return int(pid) if pid.isdecimal() else 0
+    finally:
+        os.close(descriptor)
+    return 0

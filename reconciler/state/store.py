@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
-import sqlite3
 import stat
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import delete, inspect, select, text
 
+from reconciler.failpoints import failpoint
 from reconciler.model.errors import StateError, storage_error
 from reconciler.state.activity import ActivityStore
 from reconciler.state.approvals import ApprovalStore
@@ -20,6 +22,7 @@ from reconciler.state.audit import AuditStore
 from reconciler.state.cache import BlobCache
 from reconciler.state.claims import ClaimStore
 from reconciler.state.clock_shift import ClockShiftStore
+from reconciler.state.copies import copy_before_upgrade
 from reconciler.state.credentials import CredentialStore
 from reconciler.state.database import insert_new, keep_reserve, make_engine, upsert
 from reconciler.state.executions import ExecutionStore
@@ -29,7 +32,8 @@ from reconciler.state.incidents import IncidentStore
 from reconciler.state.joins import JoinStore
 from reconciler.state.journal import JournalStore
 from reconciler.state.leases import LeaseStore
-from reconciler.state.migrate import HEAD, current_revision, known_revisions, upgrade
+from reconciler.state.lock import holder_of
+from reconciler.state.migrate import HEAD, current_revision, known_revisions, upgrade, wait_for_peers
 from reconciler.state.notice_log import NoticeLogStore
 from reconciler.state.notices import NoticeStore
 from reconciler.state.objects import ObjectStore
@@ -43,6 +47,18 @@ from reconciler.state.routing import RoutingStore
 from reconciler.state.sessions import SessionStore
 from reconciler.state.statuses import StatusStore
 from reconciler.state.tables import meta
+from reconciler.state.versions import VersionStore, may_use, refuse_alive, sign, too_new
+
+
+@dataclass(frozen=True, slots=True)
+class Upgrade:
+    """A migration of the schema."""
+
+    before: str
+    after: str
+    duration_s: float = 0.0
+    copy: Path | None = None
+    """The copy of the database from before; None on PostgreSQL."""
 
 
 class Store(
@@ -71,16 +87,28 @@ class Store(
     NoticeLogStore,
     ReviewStore,
     SessionStore,
+    VersionStore,
 ):
     """The state of one installation. It is synchronous; on SQLite one thread at a time uses it (`reconciler.state.async_store.AsyncStore`)."""
 
     _cache: BlobCache | None = None
+    upgraded: Upgrade | None = None
+    """What `open` migrated."""
 
     @classmethod
-    def open(cls, url: str, *, state_dir: Path, create: bool = True, key_file: Path | None = None) -> Store:
+    def open(
+        cls,
+        url: str,
+        *,
+        state_dir: Path,
+        create: bool = True,
+        key_file: Path | None = None,
+        announce: Callable[[Upgrade], None] = lambda _: None,
+    ) -> Store:
         """Open, check and migrate. Raises `StateError` when it is damaged (the file stays untouched), newer, or missing with ``create`` False.
 
-        ``key_file``: when the master key exists, an empty database file is not a new state.
+        ``key_file``: when the master key exists, an empty database file is not a new state. ``announce`` is called before a migration,
+        which may take minutes.
         """
         file = _file(url)
         fresh = file is not None and not file.exists()  # a state that was removed may be rebuilt in its place
@@ -92,7 +120,7 @@ class Store(
         engine = make_engine(url)
         store = cls(engine, state_dir)
         try:
-            store._migrate(file, create=create, fresh=fresh)
+            store._migrate(file, create=create, fresh=fresh, announce=announce)
             if create:
                 store._name_incarnation()
         except BaseException:
@@ -102,18 +130,17 @@ class Store(
             store._reserved = keep_reserve(state_dir)
         return store
 
-    def _migrate(self, file: Path | None, *, create: bool, fresh: bool) -> None:
+    def _migrate(self, file: Path | None, *, create: bool, fresh: bool, announce: Callable[[Upgrade], None]) -> None:
         with self._read() as connection:
             tables = inspect(connection).get_table_names()  # first: a peer's migration may be committed between the two
             schema = current_revision(connection)
-        if schema == HEAD:
-            return
-        if schema is not None and schema not in known_revisions():
-            raise StateError(
-                f"the state was written by a newer version (schema {schema}, this program knows {HEAD})",
-                code="RC7008",
-                hint="Use the newer version again, or restore the backup from before the upgrade.",
-            )
+            if schema == HEAD:
+                return
+            if schema is not None and schema not in known_revisions():
+                if may_use(connection):
+                    return
+                copies = sorted(file.parent.glob(f"{file.stem}.before-*.db")) if file is not None else []
+                raise too_new(connection, schema, copies[-1] if copies else None)
         if schema is None and tables and "meta" in tables:
             raise StateError(
                 "the state has tables but no schema version",
@@ -124,10 +151,33 @@ class Store(
             raise emptied(file, traces)
         if not create and schema is None:
             raise StateError("there is no state yet", code="RC7021", hint="The first `reconciler run` or `apply` creates it.")
-        if file is not None and schema is not None:
-            back_up(file, file.with_suffix(f".before-{HEAD}.db"))
+        if schema is None:
+            with self._write() as connection:
+                self._upgrade(connection)
+            return
+        if file is not None:
+            _refuse_held(self._state_dir)
+        announce(Upgrade(schema, HEAD))
+        began = time.monotonic()
+        copy = copy_before_upgrade(file, HEAD) if file is not None else None
         with self._write() as connection:
-            upgrade(connection)
+            migrated = self._upgrade(connection)
+        failpoint("state-migrated")
+        if migrated:
+            self.upgraded = Upgrade(schema, HEAD, time.monotonic() - began, copy)
+
+    def _upgrade(self, connection: SqlConnection) -> bool:
+        """Upgrade in the transaction of ``connection``; False if another process did so meanwhile."""
+        if self.dialect == "postgresql":
+            wait_for_peers(connection)
+        schema = current_revision(connection)
+        if schema is not None and schema >= HEAD:
+            return False
+        if schema is not None:
+            refuse_alive(connection, schema)
+        upgrade(connection)
+        sign(connection)
+        return True
 
     def _name_incarnation(self) -> None:
         """Give a new state its id: when several processes open it at once, one of them chooses. The old anchor is removed."""
@@ -213,6 +263,17 @@ def _prepare(file: Path, key_file: Path | None, *, create: bool) -> None:
         raise damaged(file, reason)
 
 
+def _refuse_held(folder: Path) -> None:
+    """Raise `StateError` if another process, an older daemon, works on the state: it would lose its tables under its feet."""
+    pid = holder_of(folder)
+    if pid and pid != os.getpid():
+        raise StateError(
+            f"the state in {folder} is used by pid {pid}, which runs an older version",
+            code="RC7003",
+            hint="Nothing was changed. Restart that daemon with this version, which upgrades the state, and try again.",
+        )
+
+
 def emptied(file: Path, traces: Sequence[Path]) -> StateError:
     """Return the error for an empty file in place of a database."""
     return StateError(
@@ -221,24 +282,6 @@ def emptied(file: Path, traces: Sequence[Path]) -> StateError:
         hint=f"Nothing was changed. Restore {_backups(file)}, or remove it (rm {file}) and run `reconciler recover`: every object is "
         "found by its marker.",
     )
-
-
-def back_up(file: Path, copy: Path) -> None:
-    """Copy a database in use to ``copy``, complete with its write-ahead log or not at all. An existing copy stays."""
-    if copy.exists():
-        return
-    part = copy.with_name(copy.name + ".part")
-    part.unlink(missing_ok=True)
-    os.close(os.open(part, os.O_CREAT | os.O_WRONLY, 0o600))
-    with contextlib.closing(sqlite3.connect(file, timeout=30)) as source, contextlib.closing(sqlite3.connect(part)) as target:
-        source.backup(target)
-        target.execute("PRAGMA journal_mode=DELETE")  # one file, without a log
-    descriptor = os.open(part, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    part.rename(copy)
 
 
 def damaged(file: Path, reason: str) -> StateError:
@@ -256,4 +299,4 @@ def _backups(file: Path) -> str:
     return f"a backup of it (from before the upgrade: {backups[-1]})" if backups else "a backup of it"
 
 
-__all__ = ["Store", "damaged"]
+__all__ = ["Store", "Upgrade", "damaged"]

@@ -17,7 +17,8 @@ from reconciler.model.objects import IntentState
 from reconciler.model.records import Outcome
 from reconciler.state import StateLock, StorageFull, Store
 from reconciler.state.cache import MAX_BYTES, BlobCache
-from reconciler.state.store import back_up
+from reconciler.state.copies import copy_before_upgrade
+from reconciler.state.migrate import HEAD
 from tests.state.samples import entry, intent, recorded
 
 pytestmark = pytest.mark.fault
@@ -190,8 +191,9 @@ def test_b11_a_state_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     open_store(tmp_path).close()
     with sqlite3.connect(tmp_path / "state.db") as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.execute("UPDATE meta SET value = '9999' WHERE key = 'schema.oldest'")
     connection.close()
-    with pytest.raises(StateError, match="newer version"):
+    with pytest.raises(StateError, match="was written by version"):
         open_store(tmp_path)
 
 
@@ -199,7 +201,7 @@ def test_f9_the_state_is_readable_by_its_owner_only(tmp_path: Path) -> None:
     store = open_store(tmp_path / "state")
     store.set_meta("x", "1")
     store.blob_cache().put_many({"a": b"1"})
-    back_up(tmp_path / "state" / "state.db", tmp_path / "state" / "state.before-0002.db")
+    copy_before_upgrade(tmp_path / "state" / "state.db", "0002")
     for path in (tmp_path / "state").iterdir():
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
     store.close()
@@ -207,7 +209,7 @@ def test_f9_the_state_is_readable_by_its_owner_only(tmp_path: Path) -> None:
 
 def test_b5_the_message_names_the_backup_that_there_is(tmp_path: Path) -> None:
     open_store(tmp_path).close()
-    back_up(tmp_path / "state.db", tmp_path / "state.before-0002.db")
+    copy_before_upgrade(tmp_path / "state.db", "0002")
     (tmp_path / "state.db").write_bytes(b"\0" * 8_192)
     with pytest.raises(StateError) as caught:
         open_store(tmp_path)
@@ -218,10 +220,7 @@ def test_a10_the_copy_before_a_migration_holds_what_is_only_in_the_write_ahead_l
     store = open_store(tmp_path)
     store.record([recorded(number) for number in range(50)])
     assert (tmp_path / "state.db-wal").stat().st_size > 0
-    copy = tmp_path / "state.before-0002.db"
-    back_up(tmp_path / "state.db", copy)
-    store.record([recorded(99)])
-    back_up(tmp_path / "state.db", copy)  # a second try of the same upgrade keeps the first copy
+    copy = copy_before_upgrade(tmp_path / "state.db", "0002")
     store.close()
     restored = tmp_path / "restored"
     restored.mkdir()
@@ -229,6 +228,27 @@ def test_a10_the_copy_before_a_migration_holds_what_is_only_in_the_write_ahead_l
     again = open_store(restored)
     assert len(again.recorded()) == 50
     again.close()
+
+
+def test_a10_the_copy_is_of_this_upgrade_and_not_of_an_earlier_one_that_was_undone(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    copy_before_upgrade(tmp_path / "state.db", "0002")
+    store.record([recorded(99)])
+    copy = copy_before_upgrade(tmp_path / "state.db", "0002")
+    store.close()
+    with sqlite3.connect(copy) as connection:
+        assert connection.execute("SELECT count(*) FROM managed_object").fetchone() == (1,)
+    connection.close()
+    assert copy_before_upgrade(tmp_path / "state.db", HEAD).exists() is False, "a state that is migrated is no copy from before"
+
+
+def test_b9_an_upgrade_without_room_for_its_copy_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_store(tmp_path).close()
+    before = (tmp_path / "state.db").read_bytes()
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1 << 10}))
+    with pytest.raises(StorageFull, match=r"needs \d+ MiB of free disk space, and 1 MiB are free"):
+        copy_before_upgrade(tmp_path / "state.db", "9999")
+    assert (tmp_path / "state.db").read_bytes() == before
 
 
 def test_an_error_of_the_database_shows_no_value_of_its_statement(tmp_path: Path) -> None:

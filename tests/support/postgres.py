@@ -86,6 +86,14 @@ class Postgres:
         self._execute(f"CREATE DATABASE {name}")
         return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/{name}"
 
+    def load(self, url: str, dump: Path) -> None:
+        """Run the SQL of ``dump`` (of pg_dump) in the database of ``url``; the first error ends it."""
+        address = url.replace("postgresql+psycopg", "postgresql")
+        command = [str(self._bin / "psql"), "-q", "-v", "ON_ERROR_STOP=1", "-d", address]
+        with dump.open("rb") as text:
+            done = subprocess.run(command, stdin=text, capture_output=True)
+        assert done.returncode == 0, done.stderr.decode()
+
     def restart(self, *, away_s: float = 0.0) -> None:
         """End the server at once, as a crash does, and start it again after ``away_s`` seconds."""
         self._server.send_signal(signal.SIGQUIT)  # immediate shutdown
