@@ -52,6 +52,19 @@ class InitOptions(VerbOptions):
     force: bool
 
 
+class BackupOptions(OutputOptions):
+    file: str
+    with_key: bool
+    force: bool
+
+
+class RestoreOptions(OutputOptions):
+    file: str | None
+    with_key: bool
+    resume_work: bool
+    yes: bool
+
+
 class ValidateOptions(OutputOptions):
     paths: list[str]
 

@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
+from reconciler import __version__
 from reconciler.cli import sink
 from reconciler.cli.guide import EXAMPLES, GROUPS
 from reconciler.cli.verb import Verb
@@ -165,6 +166,7 @@ def build_parsers(only: str | None = None) -> tuple[Parser, dict[str, Parser]]:
         description=f"{_fitting(_DESCRIPTION)}\n\n{_guide()}",
         epilog=_fitting(_EPILOG),
     )
+    parser.add_argument("--version", action="version", version=f"reconciler {__version__}", help="print the version")
     commands = parser.add_subparsers(prog="reconciler", dest="verb", metavar="VERB", parser_class=Parser)
     verbs: dict[str, Parser] = {}
     for verb in VERBS:

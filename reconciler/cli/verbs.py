@@ -542,6 +542,42 @@ VERBS: tuple[Verb, ...] = (
         "exit 0 if the daemon's heartbeat is recent (for HEALTHCHECK)",
         (_arg("--max-age", type=seconds, default=120.0, metavar="SECONDS", help="maximum age of the heartbeat (default: 120)"),),
     ),
+    Verb(
+        "backup",
+        "backup",
+        options.BackupOptions,
+        "copy the SQLite state into a file, while the daemon runs",
+        (
+            _arg("file", metavar="FILE", help="the new file; FILE.sha256 is written next to it"),
+            _arg("--with-key", action="store_true", help="copy the master key to FILE.key; protect it like the key itself"),
+            _arg("--force", action="store_true", help="replace FILE if it exists"),
+            _OUTPUT,
+        ),
+        description="Copy the SQLite state into a file, complete and consistent, while the daemon runs. The master key is not part of it. "
+        "For PostgreSQL use pg_dump.",
+    ),
+    Verb(
+        "restore",
+        "backup",
+        options.RestoreOptions,
+        "put a backup in the place of a lost state; never over an existing one",
+        (
+            _arg(
+                "file", nargs="?", metavar="FILE", help="the backup; without it, the database was restored already (pg_restore)"
+            ),
+            _arg("--with-key", action="store_true", help="also restore the master key from FILE.key; refused if this host has a key"),
+            _arg(
+                "--resume-work",
+                action="store_true",
+                help="continue what was open in the backup; only if no daemon ran since the backup was made",
+            ),
+            _YES,
+            _OUTPUT,
+        ),
+        description="Put a backup in the place of a lost state. It is checked first: digest, structure, key, owner and audit log. What was "
+        "queued, running or not yet routed in the backup is ended, since it may have run since then; `reconciler rerun` and "
+        "`reconciler replay` repeat it.",
+    ),
     Verb("version", "misc", options.OutputOptions, "print the version", (_OUTPUT,)),
     Verb(
         "completion",

@@ -100,6 +100,9 @@ class Recovery:
             await store.set_cursors({name: now})
             return RecoveryResult(source.id)
         begin = since if since is not None else begin_of(cursor, now)
+        if since is None and not endpoint.receiver.keeps_deliveries:
+            # A restored state does not know what ran since its backup, and this list does not say what has arrived.
+            begin = max(begin, await store.restored_at())
         try:
             place = await self._place(endpoint, begin)
             await self._recover(place, now)

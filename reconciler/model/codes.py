@@ -1182,6 +1182,12 @@ _TABLE = (
         "The migration of this version changes what the older version uses, and processes of it still work on this PostgreSQL database.",
         "Nothing was changed. Stop all processes of the older version, then start this one. An upgrade by one release never needs that.",
     ),
+    Code(
+        "RC7074",
+        "The backup cannot be made or restored",
+        "There is a file or a state in the way, the backup is damaged or of another installation, or a daemon is running.",
+        "Nothing was changed. Follow the hint of the message; docs/backup.md has the steps.",
+    ),
     # 80xx server and events
     Code(
         "RC8001",

@@ -82,6 +82,7 @@ class AsyncStore:
     # `reconciler.state.reviews`
     drop_reviews = _on_thread(Store.drop_reviews)
     due_reviews = _on_thread(Store.due_reviews)
+    restored_at = _on_thread(Store.restored_at)
     schema_conflict = _on_thread(Store.schema_conflict)
     open_reviews = _on_thread(Store.open_reviews)
     newest_reviews = _on_thread(Store.newest_reviews)

@@ -42,6 +42,7 @@ from reconciler.state.oidc_keys import OidcKeyStore
 from reconciler.state.queue import QueueStore
 from reconciler.state.reports import ReportStore
 from reconciler.state.requests import RequestStore
+from reconciler.state.restoration import RestorationStore
 from reconciler.state.reviews import ReviewStore
 from reconciler.state.routing import RoutingStore
 from reconciler.state.sessions import SessionStore
@@ -87,6 +88,7 @@ class Store(
     NoticeLogStore,
     ReviewStore,
     SessionStore,
+    RestorationStore,
     VersionStore,
 ):
     """The state of one installation. It is synchronous; on SQLite one thread at a time uses it (`reconciler.state.async_store.AsyncStore`)."""

@@ -32,6 +32,11 @@ class VersionStore(Database):
             oldest = _meta(connection, OLDEST)
             return too_new(connection, "", None) if oldest > HEAD else None
 
+    def live_executors(self) -> list[str]:
+        """Return the processes that have a recent heartbeat. Only PostgreSQL has heartbeats."""
+        with self._read() as connection:
+            return _alive(connection)
+
 
 def sign(connection: SqlConnection) -> None:
     """Record, in the transaction of a migration, which program made the schema and which programs can use it."""

@@ -19,7 +19,7 @@ class Postgres:
     def __init__(self) -> None:
         found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
         assert found, "PostgreSQL's server is not installed: apt-get install --no-install-recommends postgresql"
-        self._bin = found[-1].parent
+        self.programs = self._bin = found[-1].parent
         self._folder = Path(tempfile.mkdtemp(prefix="reconciler-pg-", dir="/tmp"))
         self._as_user: dict[str, int] = {}
         if os.geteuid() == 0:  # the server refuses to run as root

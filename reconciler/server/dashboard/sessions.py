@@ -66,6 +66,8 @@ class CookieSealer:
         self.installation = keyring.current.derive(_PURPOSE, owner, "name", length=4).hex()
         """Part of the cookie's name: browsers share cookies between the ports of a host."""
         self._ended: OrderedDict[str, float] = OrderedDict()
+        self.refuse_before = 0.0
+        """Sessions that began before this time (seconds since the epoch) are over: a restored state does not know which were ended."""
 
     def seal(self, content: Sealed) -> str:
         """Return the text of a cookie."""
@@ -87,7 +89,9 @@ class CookieSealer:
                 content = msgspec.json.decode(opened, type=kind)
             except (InvalidTag, ValueError, msgspec.MsgspecError):
                 continue
-            return content if content.until > now and content.id not in self._ended else None
+            lifetime_s = LIFETIME_S if isinstance(content, LoginSession) else LOGIN_S
+            began = content.until - lifetime_s
+            return content if content.until > now and began >= self.refuse_before and content.id not in self._ended else None
         return None
 
     def learn(self, ended: Mapping[str, float], now: float) -> None:
