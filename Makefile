@@ -5,7 +5,7 @@ BIN     := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime-installed
 DEV     := $(VENV)/.dev-installed
 
-.PHONY: help demo keyless test check test-node docs pictures bench wheel clean
+.PHONY: help demo keyless test check test-node docs pictures bench wheel release install-test upgrade-test clean
 
 help:
 	@echo "make demo    run a guided demonstration on this machine, without an account; make demo ARGS=--keep keeps it running"
@@ -16,6 +16,9 @@ help:
 	@echo "make docs    regenerate the generated pages"
 	@echo "make pictures  make the pictures of docs/dashboard.md again; needs Chromium"
 	@echo "make wheel   build the wheel into dist/"
+	@echo "make release  build wheel, source archive, bill of materials (CycloneDX) and SHA256SUMS into dist/"
+	@echo "make install-test  install the wheel with pipx and uv, and try it; needs PyPI"
+	@echo "make upgrade-test  upgrade a state of version 0.1 with 10,000 objects, and measure it"
 	@echo "make clean   remove the environment and all caches"
 
 # What the program needs. uv is used if it is on the PATH, else venv and pip.
@@ -53,6 +56,7 @@ bench: $(DEV)
 
 docs: $(RUNTIME)
 	$(BIN)/python docs/generate.py
+	$(BIN)/python deploy/components.py
 
 pictures: $(DEV)
 	$(BIN)/python docs/screenshots.py
@@ -60,6 +64,18 @@ pictures: $(DEV)
 wheel: $(RUNTIME)
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 	@ls dist/*.whl
+
+release: $(RUNTIME)
+	@$(BIN)/python deploy/release.py
+
+# Not part of `make test`: it installs packages from PyPI.
+install-test: $(DEV)
+	@sh tests/setup-debian.sh
+	$(BIN)/python -m pytest tests/install -n 2 --dist loadfile
+
+upgrade-test: $(DEV)
+	@sh tests/setup-debian.sh
+	$(BIN)/python -m benchmarks.upgrade
 
 clean:
 	rm -rf $(VENV) tests/node/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build

@@ -120,13 +120,23 @@ On a terminal, `apply` and everything else that takes longer than a second show 
 
 ## Completion
 
-Add one line to the configuration of your shell. It completes verbs, options, values, and names from the status file:
+One line installs it for new shells. It completes verbs, options, values, and names from the status file. In bash:
 
-| shell | file | line |
-|---|---|---|
-| bash | `~/.bashrc` | `eval "$(reconciler completion bash)"` |
-| zsh | `~/.zshrc`, after `compinit` | `eval "$(reconciler completion zsh)"` |
-| fish | `~/.config/fish/config.fish` | `reconciler completion fish \\| source` |
+```console
+$ echo 'eval "$(reconciler completion bash)"' >> ~/.bashrc
+```
+
+In zsh:
+
+```console
+$ echo 'autoload -Uz compinit && compinit && eval "$(reconciler completion zsh)"' >> ~/.zshrc
+```
+
+In fish:
+
+```console
+$ mkdir -p ~/.config/fish && echo 'reconciler completion fish | source' >> ~/.config/fish/config.fish
+```
 
 ## Names
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Install the Debian packages that the tests require: git, an SSH server, PostgreSQL, Alertmanager with amtool, Chromium with a font, cmark-gfm, zsh, fish; with the argument "node" those of tests/node.
+# Install the Debian packages that the tests require: git, an SSH server, PostgreSQL, Alertmanager with amtool, Chromium with a font, cmark-gfm, zsh, fish, groff, man-db; with the argument "node" those of tests/node.
 # Without root, print their names.
 set -eu
 missing=""
@@ -13,6 +13,8 @@ command -v openssl >/dev/null 2>&1 || missing="$missing openssl"
 [ -x /usr/sbin/sshd ] || missing="$missing openssh-server"
 command -v prometheus-alertmanager >/dev/null 2>&1 || missing="$missing prometheus-alertmanager"
 command -v chromium >/dev/null 2>&1 || missing="$missing chromium fonts-liberation"
+command -v groff >/dev/null 2>&1 || missing="$missing groff"
+command -v lexgrog >/dev/null 2>&1 || missing="$missing man-db"
 for command in cmark-gfm zsh fish; do
   command -v "$command" >/dev/null 2>&1 || missing="$missing $command"
 done

@@ -565,7 +565,11 @@ VERBS: tuple[Verb, ...] = (
             _arg(
                 "file", nargs="?", metavar="FILE", help="the backup; without it, the database was restored already (pg_restore)"
             ),
-            _arg("--with-key", action="store_true", help="also restore the master key from FILE.key; refused if this host has a key"),
+            _arg(
+                "--with-key",
+                action="store_true",
+                help="also restore the master key from FILE.key; refused if this host has a key",
+            ),
             _arg(
                 "--resume-work",
                 action="store_true",
