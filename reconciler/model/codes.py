@@ -512,7 +512,8 @@ _TABLE = (
     Code(
         "RC4013",
         "Other users can read the master key",
-        "The mode of the key file is wider than 0600, or the file belongs to another user.",
+        "The mode of the key file is wider than 0600, or the file belongs to another user. Only a file of root may be readable by a "
+        "group of the daemon (mode 0440), as in a Kubernetes Secret.",
         "Run the `chmod` or `chown` command from the message.",
     ),
     Code(

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.config.settings import Config, MasterKeyConfig
-from reconciler.credentials.keys import KeyRing, MasterKey, hkdf, load_keyring, make_key, read_key
+from reconciler.credentials.keys import KeyRing, MasterKey, _check_access, hkdf, load_keyring, make_key, read_key
 from reconciler.model.errors import ConfigError, ReconcilerError, StateError
 from reconciler.model.secrets import SecretValue
 from reconciler.model.values import Address, Uid
@@ -154,6 +154,36 @@ def test_f9_a_key_of_another_user_is_refused(path: Path) -> None:
     with pytest.raises(ConfigError, match="uid 12345") as caught:
         read_key(path)
     assert caught.value.code == "RC4013"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to a group, and become another user")
+@pytest.mark.parametrize(
+    ("owner", "group", "mode", "accepted"),
+    [
+        (0, 65532, 0o440, True),  # a Kubernetes Secret in a pod with fsGroup 65532
+        (0, 65532, 0o460, False),
+        (0, 65532, 0o444, False),
+        (0, 12345, 0o440, False),
+        (65532, 65532, 0o440, False),
+    ],
+)
+def test_f9_a_key_that_root_lends_to_a_group_of_the_daemon_is_accepted(
+    owner: int, group: int, mode: int, accepted: bool, path: Path
+) -> None:
+    put(path, mode=mode)
+    os.chown(path, owner, group)
+    groups, info = os.getgroups(), path.stat()
+    os.setgroups([65532])
+    os.seteuid(65532)
+    try:
+        if accepted:
+            _check_access(path, info)
+        else:
+            with pytest.raises(ConfigError, match=f"{mode:04o}"):
+                _check_access(path, info)
+    finally:
+        os.seteuid(0)
+        os.setgroups(groups)
 
 
 @pytest.mark.parametrize(
