@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -64,6 +65,8 @@ class Builder:
 
     def base(self, name: str) -> None:
         """Make the image ``name`` that the Dockerfile starts from: Debian's minimal system, as its slim image."""
+        if name in self.buildah("images", "--format={{.Name}}:{{.Tag}}"):
+            return
         packed = self.folder / "base.tar"
         hooks = ["--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr", f"--setup-hook={NO_USRMERGE}"]
         slim = [f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in SLIM]
@@ -79,6 +82,7 @@ class Builder:
     def build(self, revision: str) -> Image:
         """Build the image from a checkout of ``revision``, and unpack it."""
         context = self.folder / "checkout"
+        shutil.rmtree(context, ignore_errors=True)
         with subprocess.Popen(["git", "archive", revision], cwd=ROOT, stdout=subprocess.PIPE) as archive:
             assert archive.stdout is not None
             with tarfile.open(fileobj=archive.stdout, mode="r|") as content:
@@ -98,14 +102,13 @@ class Builder:
         listed = subprocess.run(
             [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
         ).stdout
-        known = dict(
-            line.rpartition(".")[2].split("=", 1) for line in listed.splitlines() if line.startswith(("global.", ":env:."))
-        )
+        pairs = [line.split("=", 1) for line in listed.splitlines()]
+        known = {name.rpartition(".")[2]: value.strip("'") for name, value in pairs if name.startswith(("global.", ":env:"))}
         if "index-url" in known:
-            lines.append(f"index-url = {known['index-url'].strip(chr(39))}")
-        if Path(known.get("cert", "").strip("'")).is_file():
+            lines.append(f"index-url = {known['index-url']}")
+        if Path(known.get("cert", "")).is_file():
             lines.append(f"cert = {CERTIFICATE}")
-            volumes.append(f"--volume={known['cert'].strip(chr(39))}:{CERTIFICATE}:ro")
+            volumes.append(f"--volume={known['cert']}:{CERTIFICATE}:ro")
         file = self.folder / "pip.conf"
         file.write_text("\n".join(lines) + "\n")
         return [*volumes, f"--volume={file}:/etc/pip.conf:ro"]

@@ -41,10 +41,13 @@ STATE = "/var/lib/reconciler"
 
 @pytest.fixture(scope="session")
 def folder() -> Iterator[Path]:
-    """A folder that uid 65532 can reach, unlike those of pytest."""
-    path = Path(f"/var/tmp/reconciler-image-{os.getpid()}")
-    path.mkdir(mode=0o755)
+    """A folder that uid 65532 can reach, unlike those of pytest. IMAGE_TEST_FOLDER names one that is kept, with the base image."""
+    kept = os.environ.get("IMAGE_TEST_FOLDER")
+    path = Path(kept or f"/var/tmp/reconciler-image-{os.getpid()}")
+    path.mkdir(mode=0o755, exist_ok=bool(kept))
     yield path
+    if kept:
+        return
     subprocess.run(["umount", "--recursive", str(path)], capture_output=True, check=False)
     shutil.rmtree(path, ignore_errors=True)
 
