@@ -31,6 +31,7 @@ from tests.image.containers import INSIDE, OUTSIDE, Container, Network, installe
 from tests.support.githttp import GitHttpServer
 from tests.support.gitrepo import GitRepo
 
+pytestmark = pytest.mark.timeout(600)  # the first test builds the image
 MAX_IMAGE_MB, MAX_PACKAGES_MB = 280, 125
 """Ceilings in 10^6 bytes; docs/image.md says what takes the room. A change that needs more says why."""
 PUBLIC = "https://hooks.acme.example"
