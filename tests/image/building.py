@@ -45,8 +45,9 @@ class Image:
 class Builder:
     """Buildah with a store of its own below ``folder``."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, keep: bool) -> None:
         self.folder = folder
+        self._layers = [f"--layers={str(keep).lower()}"]
         self._store = [
             "buildah",
             "--root",
@@ -89,7 +90,7 @@ class Builder:
                 content.extractall(context)
         arguments = [f"--build-arg=VERSION={__version__}", f"--build-arg=REVISION={revision}"]
         network = ["--pull-never", "--network=host", "--format=docker", *self._package_index()]
-        log = self.buildah("bud", *network, *arguments, "--tag=reconciler", str(context))
+        log = self.buildah("bud", *self._layers, *network, *arguments, "--tag=reconciler", str(context))
         described = json.loads(self.buildah("inspect", "--type=image", "reconciler"))["Docker"]
         container = self.buildah("from", "--pull-never", "reconciler").strip()
         root = Path(self.buildah("mount", container).strip())
