@@ -5,7 +5,7 @@ BIN     := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime-installed
 DEV     := $(VENV)/.dev-installed
 
-.PHONY: help demo keyless test check test-node deploy-test docs pictures bench wheel release install-test upgrade-test clean
+.PHONY: help demo keyless test check test-node deploy-test image-test docs pictures bench wheel release install-test upgrade-test clean
 
 help:
 	@echo "make demo    run a guided demonstration on this machine, without an account; make demo ARGS=--keep keeps it running"
@@ -13,6 +13,7 @@ help:
 	@echo "make test    run all checks: ruff, mypy, import-linter, tests (as root, it installs PostgreSQL, sshd and Chromium if missing)"
 	@echo "make test-node  run clients of other projects (octokit, probot, openid-client, sops-age); needs Node and npm"
 	@echo "make deploy-test  render the chart and the kustomizations with helm and kubectl, and start every pod as a process; needs Node and npm"
+	@echo "make image-test  build the container image with buildah and run it with runc; needs root, on Debian"
 	@echo "make bench   run the benchmarks, as ratios to floors and other tools"
 	@echo "make docs    regenerate the generated pages"
 	@echo "make pictures  make the pictures of docs/dashboard.md again; needs Chromium"
@@ -58,6 +59,11 @@ deploy-test: $(DEV)
 	@sh tests/setup-debian.sh node
 	@cd tests/deploy/kubernetes && { cmp -s package-lock.json node_modules/.installed || { npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && cp package-lock.json node_modules/.installed; }; }
 	$(BIN)/python -m pytest tests/deploy/kubernetes -n 2
+
+# Not part of `make test`: it needs root, and half a gigabyte for the image. It builds what is committed.
+image-test: $(DEV)
+	@sh tests/setup-debian.sh image
+	$(BIN)/python -m pytest tests/image -p no:cacheprovider
 
 bench: $(DEV)
 	$(BIN)/python -m benchmarks
