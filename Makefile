@@ -5,7 +5,7 @@ BIN     := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime-installed
 DEV     := $(VENV)/.dev-installed
 
-.PHONY: help demo keyless test check test-node deploy-test image-test docs pictures bench wheel release install-test upgrade-test clean
+.PHONY: help demo keyless test check test-node deploy-test image-test alerts-test docs pictures bench wheel release install-test upgrade-test clean
 
 help:
 	@echo "make demo    run a guided demonstration on this machine, without an account; make demo ARGS=--keep keeps it running"
@@ -14,6 +14,7 @@ help:
 	@echo "make test-node  run clients of other projects (octokit, probot, openid-client, sops-age); needs Node and npm"
 	@echo "make deploy-test  render the chart and the kustomizations with helm and kubectl, and start every pod as a process; needs Node and npm"
 	@echo "make image-test  build the container image with buildah and run it with runc; needs root, on Debian"
+	@echo "make alerts-test  show that each alert fires on its fault, with a real Prometheus and real daemons"
 	@echo "make bench   run the benchmarks, as ratios to floors and other tools"
 	@echo "make docs    regenerate the generated pages"
 	@echo "make pictures  make the pictures of docs/dashboard.md again; needs Chromium"
@@ -64,6 +65,11 @@ deploy-test: $(DEV)
 image-test: $(DEV)
 	@sh tests/setup-debian.sh image
 	$(BIN)/python -m pytest tests/image -p no:cacheprovider
+
+# Not part of `make test`: it watches several daemons with a real Prometheus, and nothing else should run meanwhile.
+alerts-test: $(DEV)
+	@sh tests/setup-debian.sh
+	$(BIN)/python -m pytest tests/alerts -n0
 
 bench: $(DEV)
 	$(BIN)/python -m benchmarks

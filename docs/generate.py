@@ -68,7 +68,12 @@ EXIT_CODES = (
 
 def pages() -> dict[str, str]:
     """Return every generated page by its path below docs/."""
-    out = {"cli.md": cli_page(), "configuration.md": configuration_page(), "errors/README.md": errors_index()}
+    out = {
+        "cli.md": cli_page(),
+        "configuration.md": configuration_page(),
+        "metrics.md": metrics_page(),
+        "errors/README.md": errors_index(),
+    }
     out["reconciler.1"] = manual_page(__version__, EXIT_CODES)
     out.update(error_pages())
     manifests = manifests_page()
@@ -250,6 +255,39 @@ def errors_index() -> str:
         if rows:
             out.append(f"\n## {title}\n\n" + _table(("code", "title"), rows))
     return "".join(out)
+
+
+# -- metrics ------------------------------------------------------------------------------------------------------------
+
+
+def metrics_page() -> str:
+    """Return docs/metrics.md: the table of metrics."""
+    from reconciler.server.metric_table import GROUPS, MAX_NAMES, OTHER
+
+    out = [NOTE.format(source="reconciler/server/metric_table.py"), _METRICS.format(limit=f"{MAX_NAMES:,}", other=OTHER)]
+    for group in GROUPS:
+        rows = (
+            (f"`{spec.name}{{{','.join(spec.labels)}}}`" if spec.labels else f"`{spec.name}`", spec.type, _escaped(spec.help))
+            for spec in group.metrics
+        )
+        out.append(f"\n## {group.title}\n\n" + _table(("name", "type", "meaning"), rows))
+    return "".join(out)
+
+
+_METRICS = """\
+# Metrics
+
+`GET /metrics` on `server.listen` shows the metrics of one process, in the text format of Prometheus, or in OpenMetrics if the scrape asks
+for it. It needs no authentication and makes no query: the figures of the state are at most as old as `status.heartbeat`
+(`reconciler_state_measured_timestamp_seconds`). Scrapes within a second share one rendering.
+
+Names of integrations, stages and notifications in labels have the form `NAME@CANVAS` if the canvas is not `default`. No label has text
+from events or providers. Of each such label at most {limit} values have series of their own: further ones are counted as `{other}`, or
+left out of a gauge and counted by `reconciler_metric_series_dropped`.
+
+With several processes on one PostgreSQL, each shows its own work and the same state: use `sum` for counters, and `max` for gauges of
+queues. [Alerts and dashboard](operations.md#monitoring) use these metrics.
+"""
 
 
 # -- manifests ----------------------------------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Install the Debian packages that the tests require: git, an SSH server, PostgreSQL, Alertmanager with amtool, Chromium with a font, cmark-gfm, zsh, fish, groff, man-db; with the argument "node" those of tests/node, with "image" those of tests/image.
+# Install the Debian packages that the tests require: git, an SSH server, PostgreSQL, Alertmanager with amtool, Prometheus with promtool, Chromium with a font, cmark-gfm, zsh, fish, groff, man-db; with the argument "node" those of tests/node, with "image" those of tests/image.
 # Without root, print their names.
 set -eu
 missing=""
@@ -17,6 +17,7 @@ command -v ssh-keygen >/dev/null 2>&1 || missing="$missing openssh-client"
 command -v openssl >/dev/null 2>&1 || missing="$missing openssl"
 [ -x /usr/sbin/sshd ] || missing="$missing openssh-server"
 command -v prometheus-alertmanager >/dev/null 2>&1 || missing="$missing prometheus-alertmanager"
+command -v promtool >/dev/null 2>&1 || missing="$missing prometheus"
 command -v chromium >/dev/null 2>&1 || missing="$missing chromium fonts-liberation"
 command -v groff >/dev/null 2>&1 || missing="$missing groff"
 command -v lexgrog >/dev/null 2>&1 || missing="$missing man-db"
@@ -32,6 +33,7 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
   # No package may start a server: the tests start their own on a free port.
   mkdir -p /etc/postgresql-common
   [ -e /etc/postgresql-common/createcluster.conf ] || echo "create_main_cluster = false" > /etc/postgresql-common/createcluster.conf
+  case "$missing" in *" prometheus "*|*" prometheus") mkdir -p /etc/systemd/system; ln -sfn /dev/null /etc/systemd/system/prometheus.service ;; esac
   apt-get update -qq
   # shellcheck disable=SC2086
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null

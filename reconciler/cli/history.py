@@ -236,7 +236,7 @@ def verify_audit(config: Config, store: Store, given: str | None = None) -> tupl
     """
     from reconciler.credentials.keys import load_keyring
     from reconciler.daemon.session import audit_keys
-    from reconciler.state.audit import Anchor
+    from reconciler.state.audit_walk import Anchor
 
     keyring = load_keyring(config, stored_check=store.get_meta("key.check"), create_allowed=False)
     store.use_audit_keys(audit_keys(keyring))

@@ -42,7 +42,7 @@ def open_issuer(
 
 
 def _fetch_with(session: HttpSession) -> FetchJson:
-    send = TokenEndpoints(session, ProviderClock(time.time))
+    send = TokenEndpoints(session, ProviderClock(time.time), provider="oidc-issuer")
 
     async def fetch(url: str) -> object:
         try:

@@ -16,6 +16,7 @@ from reconciler.engine.current import Current
 from reconciler.engine.evaluator import Evaluator
 from reconciler.engine.grants import go_on
 from reconciler.engine.lease import Lease
+from reconciler.engine.measurements import Measurements
 from reconciler.engine.queue import WorkQueue
 from reconciler.engine.view import EventStatus
 from reconciler.events.app_intake import AppIntake
@@ -103,6 +104,7 @@ class EventPipeline:
             beat=lambda: beat("outbox", 60.0),
         )
         self.event_status = EventStatusReader(current, self.intake, self.apps, self.recovery, executors)
+        self.measurements = Measurements(current.context, beat=beat)
         self.pushing = OutputReceiver(current, executors)
         self.commands = Commands(current, self.recovery, self.apps, wake_events=self.dispatcher.wake, wake_stages=self._queued)
 
@@ -142,6 +144,7 @@ class EventPipeline:
             "sweep": self._sweeping,
             "intake": self._saving,
             "outbox": self.outbox.run,
+            **self.measurements.loops(),
         }
 
     def drain(self) -> None:

@@ -22,8 +22,9 @@ from reconciler.server.api.handlers import Backend, Status
 from reconciler.server.api.routes import Routes
 from reconciler.server.app import App, HttpServer
 from reconciler.server.dashboard.routes import Dashboard, DashboardParts
-from reconciler.server.health import Probes
+from reconciler.server.health import SECURITY_HEADERS, Probes
 from reconciler.server.metrics import Metrics
+from reconciler.server.scrapes import Scrapes
 from reconciler.server.webhooks import WebhookEndpoint
 
 STATE_STUCK_S = 12.0
@@ -62,7 +63,7 @@ async def listening(
         )
     )
     app = App(
-        _probes(session, loop, _metrics(session, pipeline, reviews)),
+        _probes(session, loop, _metrics(session, loop, pipeline, reviews)),
         WebhookEndpoint(pipeline.intake.receive, pipeline.apps.receive, max_body=config.max_body),
         (
             *Routes(backend, config.tokens, session.redactor, throttle=throttle).routes(),
@@ -81,11 +82,18 @@ async def listening(
         await http.stop()
 
 
-def _metrics(session: Session, pipeline: EventPipeline, reviews: ReviewLoop) -> Metrics:
+def _metrics(session: Session, loop: Loop, pipeline: EventPipeline, reviews: ReviewLoop) -> Metrics:
     metrics = Metrics(session.engine.current)
+    thread = session.deps.store.thread
+    thread.on_call = metrics.observe_state
+    session.deps.session.on_request = metrics.observe_request
+    loop.on_sync = metrics.observe_sync
+    pipeline.measurements.on_lag = metrics.observe_lag
+    metrics.watch_state(pipeline.measurements, thread)
+    metrics.watch_loops(loop, lambda: _dead(session, loop), time.monotonic)
     session.engine.on_slice = metrics.observe_slice
     pipeline.runner.on_end = metrics.observe_execution
-    metrics.watch_deliveries(pipeline.intake.counts)
+    metrics.watch_deliveries(pipeline.intake.counts, pipeline.recovery.counts)
     metrics.watch_notifications(pipeline.outbox.counts)
     reviews.on_end = metrics.observe_review
     metrics.watch_reviews(lambda: reviews.oldest_open_at)
@@ -94,8 +102,12 @@ def _metrics(session: Session, pipeline: EventPipeline, reviews: ReviewLoop) -> 
 
 def _probes(session: Session, loop: Loop, metrics: Metrics) -> Probes:
     def dead() -> list[str]:
-        """Return the loops that are late, and ``state`` when the database does not answer on an open connection."""
-        stuck = ["state"] if session.deps.store.thread.busy_s() > STATE_STUCK_S else []
-        return [*loop.beats.dead(time.monotonic()), *stuck]
+        return _dead(session, loop)
 
-    return Probes(dead, lambda: loop.first_pass_done and not dead(), metrics.render)
+    return Probes(dead, lambda: loop.first_pass_done and not dead(), Scrapes(metrics.expose, SECURITY_HEADERS))
+
+
+def _dead(session: Session, loop: Loop) -> list[str]:
+    """Return the loops that are late, and ``state`` when the database does not answer on an open connection."""
+    stuck = ["state"] if session.deps.store.thread.busy_s() > STATE_STUCK_S else []
+    return [*loop.beats.dead(time.monotonic()), *stuck]

@@ -32,7 +32,7 @@ from reconciler.source import Source, open_source
 from reconciler.source.configured import options_of
 from reconciler.state import StateLock, Store
 from reconciler.state.async_store import AsyncStore
-from reconciler.state.audit import SEAL
+from reconciler.state.audit_walk import SEAL
 from reconciler.state.files import remove_leftovers, secure
 from reconciler.state.store import Upgrade
 from reconciler.state.thread import StateThread

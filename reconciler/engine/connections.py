@@ -91,6 +91,11 @@ class ClientPool:
         link = self._links.get(integration)
         return link.budget.rate if link is not None else {}
 
+    def stopped_until(self, integration: ResourceId) -> float | None:
+        """Return until when the provider refuses requests with the credential (epoch seconds); None if it was never used."""
+        link = self._links.get(integration)
+        return link.budget.blocked_until if link is not None else None
+
     def clock_of(self, integration: ResourceId) -> ProviderClock | None:
         """Return the clock of the provider of ``integration``; None if it was never reached."""
         link = self._links.get(integration)
@@ -262,7 +267,7 @@ class ClientPool:
         clock = self._deps.session.clock_of(connection.api_url, self._deps.clock)
         return AuthContext(
             read=secrets.read,
-            send=TokenEndpoints(self._deps.session, clock),
+            send=TokenEndpoints(self._deps.session, clock, provider=connection.provider),
             id_token=self._deps.id_token,
             tokens=self._tokens.scoped(f"{connection.credential_id}|"),
             conceal=lambda value: self._deps.redactor.add_passing(value.reveal()),

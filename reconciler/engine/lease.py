@@ -30,6 +30,8 @@ class Lease:
         """Extend the lease; False when another process has taken it since."""
         requested_at = clock()
         fence = await self._deps.store.acquire_lease(self.fence.name, self._holder, self._ttl_s)
+        if fence is None or fence.number != self.fence.number:
+            self._deps.store.thread.leases_lost += 1
         if fence is None:
             return False
         if fence.number != self.fence.number:  # another process held it in between: it must start over, as every process must

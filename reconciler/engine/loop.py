@@ -52,9 +52,13 @@ class Beats:
         """Record progress of the loop ``name``; ``limit_s``: how long it may take until the next time."""
         self.last[name], self.limits[name] = now, limit_s
 
+    def ages(self, now: float) -> dict[str, tuple[float, float]]:
+        """Return the seconds since the last progress of each loop, and its limit."""
+        return {name: (now - at, self.limits[name]) for name, at in dict(self.last).items()}
+
     def dead(self, now: float) -> list[str]:
         """Return the loops that have made no progress in time."""
-        return [name for name, at in self.last.items() if now - at > self.limits[name]]
+        return [name for name, at in dict(self.last).items() if now - at > self.limits[name]]
 
 
 class Loop:
@@ -76,6 +80,8 @@ class Loop:
         """Further loops of the process, by name; one that ends takes the process with it."""
         self.on_clock_step: Callable[[], None] = lambda: None
         """Called when the clock was set back."""
+        self.on_sync: Callable[[bool, float], None] = lambda _succeeded, _seconds: None
+        """Called after every look at the source: whether it succeeded, and how long it took."""
         self._queue = queue
         self._deps = deps
         self._publish = publish
@@ -154,7 +160,9 @@ class Loop:
         while True:
             self.beats.beat("git", self._monotonic(), source.interval * 2 + 300)
             failpoint("loop-git")
+            began = self._monotonic()
             moved = await self.controller.sync()
+            self.on_sync(self.controller.current.source.error is None, self._monotonic() - began)
             self._failed_syncs = 0 if self.controller.current.source.error is None else self._failed_syncs + 1
             if moved or not self.first_pass_done:
                 # Processes that see the same commit request one reconcile; a process that starts requests its own.

@@ -24,7 +24,7 @@ def remote_secrets(
 
     ``active`` returns the revision in force, whose encrypted files are read; ``connect`` returns a client of it from ``clients``.
     """
-    send = TokenEndpoints(context.session, ProviderClock(context.clock))
+    send = TokenEndpoints(context.session, ProviderClock(context.clock), provider="secret-store")
     conceal = context.redactor.add_passing
     vault = VaultBackend(send, context.id_token, clock=time.monotonic, conceal=conceal)  # leases are durations
     sops = SopsBackend(lambda: active().encrypted, context.config.secrets.sops_age_key_file)

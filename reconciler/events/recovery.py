@@ -7,6 +7,7 @@ keeps none, the objects that its events are about are polled; the events made of
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -57,6 +58,8 @@ class Recovery:
         self._holder = holder
         self._lock = asyncio.Lock()
         self.last: dict[ResourceId, RecoveryResult] = {}
+        self.counts: Counter[str] = Counter()
+        """Missed deliveries by what became of them: redelivered, recovered, or not recovered by this sweep."""
 
     def pause(self, interval: float) -> float:
         """Return the seconds until the next sweep: ``interval``, or longer if there are many webhooks."""
@@ -86,6 +89,10 @@ class Recovery:
         results = list(await asyncio.gather(*(check(endpoint) for endpoint in todo)))
         results += await self._apps.run(only, since)
         self.last.update({result.source: result for result in results})
+        for result in results:
+            self.counts["redelivered"] += result.redelivered
+            self.counts["recovered"] += result.recovered
+            self.counts["lost"] += max(0, result.missed - result.redelivered - result.recovered)
         return results
 
     async def _check(self, endpoint: Endpoint, since: float | None) -> RecoveryResult:

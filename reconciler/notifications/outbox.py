@@ -217,6 +217,7 @@ class NotificationOutbox:
         late = now - first > (GIVE_UP_S if partly is None else PARTLY_S)
         # The number too: a clock that was set forward is no day of attempts.
         if final or (late and notice.failures >= FINAL_AFTER and not notice.refresh):
+            self._count(sink_name(place.resource.typed(NotificationSpec).sink), "abandoned")
             self._context.log.error("notification_abandoned", **fields)
             await store.abandon_notice(notice, now, record)
         else:

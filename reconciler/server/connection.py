@@ -18,6 +18,8 @@ MAX_HEAD = 64 << 10
 REST_S = 5.0
 MAX_REST = 1 << 20
 """After an answer that preceded the end of the body, this much more of the body is read for this long, so that the peer reads the answer."""
+READER_S = 10.0
+"""A peer that takes no byte of its answer for this long is dropped."""
 KEPT = 384
 """Open connections; a process has 1,024 file descriptors by default, and needs some for other purposes."""
 LIMIT = 512
@@ -34,6 +36,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._counted = 0
         self._last = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._reader: asyncio.TimerHandle | None = None
 
     @property
     def idle(self) -> bool:
@@ -57,7 +60,25 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._wait(None)
+        if self._reader is not None:
+            self._reader.cancel()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_reader()
+
+    def _watch_reader(self) -> None:
+        """Drop the peer unless it goes on reading: uvicorn waits for it without end, and so does the end of a connection."""
+        if self._reader is None and self.transport.get_write_buffer_size():
+            self._reader = self.loop.call_later(READER_S, self._look_at_reader, self.transport.get_write_buffer_size())
+
+    def _look_at_reader(self, before: int) -> None:
+        self._reader = None
+        if before and self.transport.get_write_buffer_size() >= before:
+            self.drop()
+        else:
+            self._watch_reader()
 
     def data_received(self, data: bytes) -> None:
         began_in_head = self._in_head
@@ -92,6 +113,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         self._last = self.loop.time()
         super().on_response_complete()
+        self._watch_reader()
         if self._in_message and not self._in_head and not self.transport.is_closing():
             self._counted = 0
             self._wait(REST_S)

@@ -5,7 +5,7 @@ They need no authentication, so the probes show no details.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from starlette.requests import Request
@@ -26,7 +26,7 @@ class Probes:
 
     dead_loops: Callable[[], list[str]]
     ready: Callable[[], bool]
-    metrics: Callable[[], bytes]
+    scrape: Callable[[Request], Awaitable[Response]]
 
 
 def routes(probes: Probes) -> list[Route]:
@@ -40,7 +40,7 @@ def routes(probes: Probes) -> list[Route]:
         ready = probes.ready()
         return PlainTextResponse("ready\n" if ready else "not ready\n", 200 if ready else 503, SECURITY_HEADERS)
 
-    async def metrics(_: Request) -> Response:
-        return Response(probes.metrics(), 200, SECURITY_HEADERS, media_type="text/plain; version=0.0.4; charset=utf-8")
+    async def metrics(request: Request) -> Response:
+        return await probes.scrape(request)
 
     return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]

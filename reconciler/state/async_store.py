@@ -114,6 +114,9 @@ class AsyncStore:
     save_connection = _on_thread(Store.save_connection)
     save_observations = _on_thread(Store.save_observations)
 
+    # `reconciler.state.backlog`
+    backlog = _on_thread(Store.backlog)
+
     # `reconciler.state.approvals`
     approvals = _on_thread(Store.approvals)
     approve = _on_thread(Store.approve)
@@ -239,6 +242,8 @@ class AsyncStore:
     audit_tail = _on_thread(Store.audit_tail)
     audit_head = _on_thread(Store.audit_head)
     keep_anchor = _on_thread(Store.keep_anchor)
+    kept_anchor = _on_thread(Store.kept_anchor)
+    verify_some = _on_thread(Store.verify_some)
 
     # `reconciler.state.leases`
     acquire_lease = _on_thread(Store.acquire_lease)

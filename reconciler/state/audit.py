@@ -7,35 +7,22 @@ it. Neither shows that rows were cut off at the end: for that, the newest row is
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import os
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import msgspec
 from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import insert, select
+from sqlalchemy import Select, insert, select
 
 from reconciler.model.codec import decode, encode
 from reconciler.model.records import AuditEntry
+from reconciler.state.audit_walk import GENESIS, Anchor, AuditRow, AuditWalk, link
 from reconciler.state.database import Database
 from reconciler.state.files import ANCHOR
 from reconciler.state.tables import audit as audit_table
 from reconciler.state.values import AuditKey, AuditReport
-
-GENESIS = "0" * 64
-SEAL = "seal"
-"""Verb of the row that proves the rows written before rows were signed, or under the previous key."""
-
-
-@dataclass(frozen=True, slots=True)
-class Anchor:
-    """Number and hash of a row that was once the newest."""
-
-    seq: int
-    hash: str
 
 
 class _SignedAnchor(msgspec.Struct, frozen=True):
@@ -44,16 +31,6 @@ class _SignedAnchor(msgspec.Struct, frozen=True):
     seq: int
     hash: str
     mac: str = ""
-
-
-class _EntryHead(msgspec.Struct, frozen=True):
-    """The fields of a stored entry that the verification reads."""
-
-    resource: str = ""
-    verb: str = ""
-
-
-_entry_head = msgspec.json.Decoder(_EntryHead)
 
 
 class AuditStore(Database):
@@ -106,33 +83,27 @@ class AuditStore(Database):
 
         ``anchors`` are earlier newest rows that were kept elsewhere. Without a key (`use_audit_keys`) only the chain is checked.
         """
-        prev, rows, signed, signing = GENESIS, 0, 0, False
-        expected_hash = {anchor.seq: anchor.hash for anchor in anchors}
-        table = audit_table.c
-        query = select(table.seq, table.prev, table.hash, table.mac, table.resource, table.payload).order_by(table.seq)
-        with self._read() as connection, connection.execution_options(yield_per=1_000).execute(query) as result:
-            for seq, before, digest, mac, resource, payload in result:
-                expected = rows + 1
-                whole = seq == expected and before == prev and digest == link(prev, seq, payload)
-                # The search column is not part of the hash: it must equal the payload.
-                entry = _head_of(payload) if whole else None
-                if entry is None or entry.resource != resource:
-                    return AuditReport(ok=False, rows=rows, first_bad_seq=expected, fault="changed")
-                key = self._audit_keys.get(mac.partition(":")[0])
-                if key is not None and not hmac.compare_digest(key.mac(digest), mac):
-                    return AuditReport(ok=False, rows=rows, first_bad_seq=expected, fault="rewritten")
-                if self._audit_keys and _out_of_turn(mac, entry.verb, rows, signing=signing):
-                    return AuditReport(ok=False, rows=rows, first_bad_seq=expected if signing else 1, fault="unsigned")
-                if expected_hash.get(seq, digest) != digest:
-                    return AuditReport(ok=False, rows=rows, first_bad_seq=seq, fault="rewritten")
-                signed, signing = (seq if key is not None else signed), signing or bool(mac)
-                prev, rows = digest, expected
-        newest = max(expected_hash, default=0)
-        if rows < newest:
-            return AuditReport(ok=False, rows=rows, first_bad_seq=rows + 1, fault="truncated", expected=newest)
-        if self.signing_key is not None and signed < rows:  # an attacker without the key cannot sign rows
-            return AuditReport(ok=False, rows=rows, first_bad_seq=signed + 1, fault="unsigned")
-        return AuditReport(ok=True, rows=rows)
+        walk = self.audit_walk(anchors)
+        with self._read() as connection, connection.execution_options(yield_per=1_000).execute(_rows_after(walk)) as result:
+            for row in result:
+                report = walk.take(AuditRow(*row))
+                if report is not None:
+                    return report
+        return walk.end(self.signing_key)
+
+    def audit_walk(self, anchors: Sequence[Anchor]) -> AuditWalk:
+        """Return a verification that has not begun, for `verify_some`."""
+        return AuditWalk(self._audit_keys, anchors)
+
+    def verify_some(self, walk: AuditWalk, limit: int) -> AuditReport | None:
+        """Verify the next ``limit`` rows of ``walk``. Returns None if there are more: other calls use the database in between."""
+        with self._read() as connection:
+            rows = connection.execute(_rows_after(walk).limit(limit)).all()
+        for row in rows:
+            report = walk.take(AuditRow(*row))
+            if report is not None:
+                return report
+        return walk.end(self.signing_key) if len(rows) < limit else None
 
     # -- the anchor -------------------------------------------------------------------------------------------------
 
@@ -179,27 +150,14 @@ class AuditStore(Database):
         return anchor
 
 
-def _out_of_turn(mac: str, verb: str, before: int, *, signing: bool) -> bool:
-    """Whether an unsigned row follows a signed one, or the first signed row after unsigned ones is not a seal."""
-    if signing or not mac:
-        return signing and not mac
-    return bool(before) and verb != SEAL
-
-
-def _head_of(payload: bytes) -> _EntryHead | None:
-    try:
-        return _entry_head.decode(payload)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
+def _rows_after(walk: AuditWalk) -> Select[int, str, str, str, str, bytes]:
+    table = audit_table.c
+    query = select(table.seq, table.prev, table.hash, table.mac, table.resource, table.payload)
+    return query.where(table.seq > walk.rows).order_by(table.seq)
 
 
 def _anchored(anchor: Anchor) -> str:
     return f"anchor {anchor.seq} {anchor.hash}"
-
-
-def link(prev: str, seq: int, payload: bytes) -> str:
-    """Return the hash of a row: SHA-256 over the previous hash, the number and the payload as stored."""
-    return hashlib.sha256(prev.encode() + seq.to_bytes(8, "big") + bytes(payload)).hexdigest()
 
 
 def append_entries(connection: SqlConnection, key: AuditKey | None, entries: Sequence[AuditEntry]) -> None:

@@ -19,6 +19,7 @@ from reconciler.state.activity import ActivityStore
 from reconciler.state.approvals import ApprovalStore
 from reconciler.state.attempts import AttemptStore
 from reconciler.state.audit import AuditStore
+from reconciler.state.backlog import BacklogStore
 from reconciler.state.cache import BlobCache
 from reconciler.state.claims import ClaimStore
 from reconciler.state.clock_shift import ClockShiftStore
@@ -88,6 +89,7 @@ class Store(
     NoticeLogStore,
     ReviewStore,
     SessionStore,
+    BacklogStore,
     RestorationStore,
     VersionStore,
 ):

@@ -424,7 +424,7 @@ async def test_stages_of_one_name_in_two_canvases_are_two_series(tmp_path: Path)
         here.engine.current.view.outside = EventStatus({}, {}, {}, rows, 0)
         metrics = Metrics(here.engine.current)
         ended: Any = SimpleNamespace(
-            stage=ResourceId("Stage", "other", "s"), result=Result.PASSED, finished_at=2.0, created_at=1.0
+            stage=ResourceId("Stage", "other", "s"), result=Result.PASSED, why=None, finished_at=2.0, created_at=1.0
         )
         metrics.observe_execution(ended)
         lines = metrics.render().decode().splitlines()

@@ -10,7 +10,7 @@ from sqlalchemy import delete, update
 
 from reconciler.model.codec import encode
 from reconciler.state import Store, tables
-from reconciler.state.audit import GENESIS, Anchor, link
+from reconciler.state.audit_walk import GENESIS, Anchor, link
 from reconciler.state.values import AuditKey
 from tests.state.samples import entry
 from tests.state.test_contract import unprotect

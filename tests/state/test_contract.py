@@ -15,7 +15,7 @@ from reconciler.model.records import BudgetState, JournalEntry, Outcome, Retry
 from reconciler.model.resources import Location, SecretRef, Suspension
 from reconciler.model.status import Condition, ConditionStatus, ConditionType, ResourceStatus
 from reconciler.state import FenceLost, Store, StoredObservation
-from reconciler.state.audit import Anchor
+from reconciler.state.audit_walk import Anchor
 from reconciler.state.tables import metadata
 from tests.state.samples import BUDDY, GITHUB, SOURCE, entry, intent, recorded
 

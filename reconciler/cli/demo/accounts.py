@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 
 import msgspec
@@ -126,6 +127,7 @@ def seed(providers: Mapping[str, SandboxServer], app_key: str) -> None:
     )
     for name in ("github", "semaphore", "buddy"):
         providers[name].admin.settings(deliver=True)
+    providers["github"].admin.settings(rate_limits=True)
 
 
 def rights(server: SandboxServer) -> object:
@@ -133,12 +135,16 @@ def rights(server: SandboxServer) -> object:
     return next(iter(msgspec.convert(server.admin.state(), SandboxTokens).tokens.values()))
 
 
+def _in_days(days: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(time.time() + days * 86_400))
+
+
 def _github(app_key: str) -> dict[str, object]:
     app = {**APP, **GRANTED, "public_key": public_key(app_key)}
     installation = {"app_id": APP["id"], "account": "acme", "repository_selection": "all", **GRANTED}
     people = {"ada": "write", "lin": "write"}
     return {
-        "tokens": {TOKENS["github"]: {"scopes": ["repo", "admin:org_hook", "admin:repo_hook"]}},
+        "tokens": {TOKENS["github"]: {"scopes": ["repo", "admin:org_hook", "admin:repo_hook"], "expires_at": _in_days(90)}},
         "users": {name: {} for name in people},
         "repos": {
             **{f"acme/{name}": {} for name in ("payments", "web", "checkout", "search")},

@@ -151,7 +151,9 @@ class ApiClient:
         # `network.allow` opens hosts for the integration that names them, not for a target that an answer names.
         NetworkPolicy((_host(target),), self._session.allow if own else ()).check_url(target)
         name = f"GET {path.partition('?')[0]} (redirected)"
-        request = OutgoingRequest("GET", target, name, {"user-agent": USER_AGENT, "accept-encoding": "gzip"})
+        request = OutgoingRequest(
+            "GET", target, name, {"user-agent": USER_AGENT, "accept-encoding": "gzip"}, provider=self._driver.provider
+        )
         file = await self._session.send(request, deadline_s=self._session.bounds.read_s, public=not own)
         response = Response(file.status, file.headers, file.content, name)
         if file.status in REDIRECTS:
@@ -201,7 +203,9 @@ class ApiClient:
                 _check_headers(headers, call.name)
                 if call.write and self._before_write is not None:
                     await self._before_write()
-                outgoing = OutgoingRequest(call.method, request.url, call.name, headers, call.content, request.exact)
+                outgoing = OutgoingRequest(
+                    call.method, request.url, call.name, headers, call.content, request.exact, self._driver.provider
+                )
                 return await self._send(outgoing, call)
         finally:
             self._budget.release(write=call.write)

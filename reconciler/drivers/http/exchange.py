@@ -20,8 +20,8 @@ class TokenEndpoints:
     Each answer with a date corrects ``clock``: providers judge the times in a signed token by their own clock.
     """
 
-    def __init__(self, session: HttpSession, clock: ProviderClock) -> None:
-        self._session, self._clock = session, clock
+    def __init__(self, session: HttpSession, clock: ProviderClock, *, provider: str = "other") -> None:
+        self._session, self._clock, self._provider = session, clock, provider
 
     async def __call__(self, request: TokenRequest) -> Response:
         """Send ``request`` once and return its answer, whatever the status. Raises typed errors, never `OutcomeUnknown`."""
@@ -29,7 +29,7 @@ class TokenEndpoints:
         name = f"{request.method} {_shown(request.url)}"
         headers = {"user-agent": USER_AGENT, "accept": "application/json", "accept-encoding": "gzip"}
         headers.update({key.lower(): value for key, value in request.headers.items()})
-        outgoing = OutgoingRequest(request.method, request.url, name, headers, request.content)
+        outgoing = OutgoingRequest(request.method, request.url, name, headers, request.content, provider=self._provider)
         now = asyncio.get_running_loop().time
         started = now()
         try:

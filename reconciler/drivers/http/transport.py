@@ -10,6 +10,7 @@ import asyncio
 import logging
 import socket
 import ssl
+import time
 import zlib
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
@@ -142,6 +143,8 @@ class OutgoingRequest:
     content: bytes | None = None
     exact: bool = False
     """Whether ``url`` is sent as it is spelled; else in the normal form of the HTTP library."""
+    provider: str = "other"
+    """Type of the provider, for the metrics: never a name from outside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +172,9 @@ class HttpSession:
         self._proxy = proxy
         self._budgets: dict[int, Budget] = {}
         self._clocks: dict[str, ProviderClock] = {}
+        self.on_request: Callable[[str, str, float], None] = lambda _provider, _outcome, _seconds: None
+        """Called after every send with the type of the provider, the outcome (``2xx`` to ``5xx``, or the `error_kind`), and its
+        duration."""
         self._transport: AiohttpTransport | None = None
         self._public: AiohttpTransport | None = None
         """For URLs out of answers: public addresses only, whatever ``allow`` opens, and no shared connections."""
@@ -247,6 +253,7 @@ class HttpSession:
         name = outgoing.name
         flight = _Flight(write=outgoing.method not in READS, exact_url=outgoing.url if outgoing.exact else "")
         token = _FLIGHT.set(flight)
+        began, outcome = time.monotonic(), "cancelled"
         try:
             async with asyncio.timeout(deadline_s):
                 response = await transport.handle_async_request(request)
@@ -254,16 +261,21 @@ class HttpSession:
                     content = await _read_capped(response, name, self.bounds.max_bytes)
                 finally:
                     await response.aclose()
+            outcome = f"{response.status_code // 100}xx"
         except ProviderProtocolError as error:
+            outcome = "protocol"
             if flight.write:
                 raise OutcomeUnknown(error.message, request=name) from None
             raise
         except ReconcilerError:
+            outcome = "refused-address"
             raise
         except (httpx.HTTPError, aiohttp.ClientError, OSError, TimeoutError, zlib.error) as error:
+            outcome = error_kind(error)
             raise failure(error, name, flight) from None
         finally:
             _FLIGHT.reset(token)
+            self.on_request(outgoing.provider, outcome, time.monotonic() - began)
         return Answer(response.status_code, {key.lower(): value for key, value in response.headers.items()}, content)
 
 
@@ -332,6 +344,18 @@ def failure(error: BaseException, name: str, flight: _Flight) -> ProviderError:
     if _has(causes, aiohttp.ClientResponseError, zlib.error):
         return ProviderProtocolError(f"{name}: the answer is not valid HTTP", request=name)
     return ProviderUnavailable(f"{name}: {reason}", request=name)
+
+
+def error_kind(error: BaseException) -> str:
+    """Return the kind of a call without an answer: ``refused-address``, ``tls``, ``timeout``, ``protocol`` or ``connection``."""
+    causes = _causes(error)
+    kinds: tuple[tuple[str, tuple[type[BaseException], ...]], ...] = (
+        ("refused-address", (AddressRefused,)),
+        ("tls", (ssl.SSLError, aiohttp.ClientSSLError)),
+        ("timeout", (TimeoutError,)),
+        ("protocol", (aiohttp.ClientResponseError, zlib.error)),
+    )
+    return next((kind for kind, types in kinds if _has(causes, *types)), "connection")
 
 
 def _causes(error: BaseException) -> list[BaseException]:
