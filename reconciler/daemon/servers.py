@@ -87,6 +87,7 @@ def _metrics(session: Session, pipeline: EventPipeline, reviews: ReviewLoop) -> 
     pipeline.runner.on_end = metrics.observe_execution
     metrics.watch_deliveries(pipeline.intake.counts)
     metrics.watch_notifications(pipeline.outbox.counts)
+    metrics.watch_spans(session.deps.tracer)
     reviews.on_end = metrics.observe_review
     metrics.watch_reviews(lambda: reviews.oldest_open_at)
     return metrics

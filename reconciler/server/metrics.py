@@ -19,6 +19,7 @@ from reconciler.engine.reconcile import ReconcileResult
 from reconciler.model.executions import Execution
 from reconciler.model.resources import Kind, ResourceId
 from reconciler.model.status import ConditionStatus, ConditionType
+from reconciler.tracing import Tracer
 
 EXCEPTIONS = (ConditionType.DRIFTED, ConditionType.STALLED, ConditionType.SUSPENDED, ConditionType.PLAN_BLOCKED)
 """Conditions that a resource has only while they are true."""
@@ -107,6 +108,10 @@ class Metrics:
         """Expose ``counts`` (attempts by sink and outcome), read at scrape time."""
         self.registry.register(_Messages(counts))
 
+    def watch_spans(self, tracer: Tracer) -> None:
+        """Expose the spans of ``tracer`` by outcome, and those that wait, read at scrape time."""
+        self.registry.register(_Spans(tracer))
+
     def observe_slice(self, result: ReconcileResult, duration_s: float) -> None:
         """Count one reconciliation of an integration."""
         name = _label(result.integration)
@@ -134,6 +139,21 @@ class _Deliveries(Collector):
         for outcome, number in sorted(self._counts.items()):
             family.add_metric((outcome,), number)
         yield family
+
+
+class _Spans(Collector):
+    """Spans of traces by outcome; no series without telemetry."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        self._tracer = tracer
+
+    def collect(self) -> Iterator[Metric]:
+        family = CounterMetricFamily("reconciler_telemetry_spans", "Spans of traces, by outcome.", labels=("outcome",))
+        for outcome, number in sorted(self._tracer.counts.items()):
+            family.add_metric((outcome,), number)
+        yield family
+        waiting = [((), float(self._tracer.waiting))] if self._tracer.on else []
+        yield _gauge("reconciler_telemetry_spans_waiting", "Spans that wait for their export.", (), waiting)
 
 
 class _Messages(Collector):
@@ -332,5 +352,7 @@ METRIC_NAMES = (
     "reconciler_reviews_total",
     "reconciler_review_duration_seconds",
     "reconciler_review_oldest_open_timestamp_seconds",
+    "reconciler_telemetry_spans_total",
+    "reconciler_telemetry_spans_waiting",
 )
 """All names. A test compares them with docs/operations.md."""

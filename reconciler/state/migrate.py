@@ -9,7 +9,7 @@ from sqlalchemy import Connection, inspect, text
 
 from reconciler.failpoints import failpoint
 
-HEAD = "0011"
+HEAD = "0012"
 _SCRIPTS = Path(__file__).parent / "migrations"
 _LOCK_NUMBER = 7163002
 _alembic = threading.Lock()  # its environment is global in the process

@@ -41,6 +41,7 @@ from reconciler.state.requests import RequestStore
 from reconciler.state.reviews import ReviewStore
 from reconciler.state.routing import RoutingStore
 from reconciler.state.sessions import SessionStore
+from reconciler.state.spans import SpanStore
 from reconciler.state.statuses import StatusStore
 from reconciler.state.tables import meta
 
@@ -71,6 +72,7 @@ class Store(
     NoticeLogStore,
     ReviewStore,
     SessionStore,
+    SpanStore,
 ):
     """The state of one installation. It is synchronous; on SQLite one thread at a time uses it (`reconciler.state.async_store.AsyncStore`)."""
 

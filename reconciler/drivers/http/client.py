@@ -201,7 +201,8 @@ class ApiClient:
                 _check_headers(headers, call.name)
                 if call.write and self._before_write is not None:
                     await self._before_write()
-                outgoing = OutgoingRequest(call.method, request.url, call.name, headers, call.content, request.exact)
+                provider = self._driver.provider
+                outgoing = OutgoingRequest(call.method, request.url, call.name, headers, call.content, request.exact, provider)
                 return await self._send(outgoing, call)
         finally:
             self._budget.release(write=call.write)
