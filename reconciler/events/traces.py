@@ -13,9 +13,9 @@ from reconciler.model.traces import (
     SpanKind,
     SpanRecord,
     TraceContext,
+    ids_of_event,
     parse_traceparent,
     span_id_of,
-    trace_id_of,
 )
 from reconciler.stages.traces import commit_of
 from reconciler.state.routing import Routing
@@ -33,11 +33,10 @@ def event_context(tracer: Tracer, event: Event) -> TraceContext:
     An event of a stage or a group goes on with the trace of what led to it. Any other event begins a trace, whatever its sender names:
     a stranger must not decide to which trace our spans belong, nor whether they are recorded.
     """
-    above = _parent(tracer, event)
-    span_id = span_id_of("event", event.id, *((event.replays,) if event.replays else ()))
+    above = _parent(tracer, event) if event.trace else None
+    trace_id, span_id = ids_of_event(event.id, event.replays)
     if above is not None:
         return above.child(span_id)
-    trace_id = trace_id_of(event.id)
     return TraceContext(trace_id, span_id, tracer.keeps(trace_id))
 
 

@@ -143,13 +143,14 @@ def parse_traceparent(text: str) -> TraceContext | None:
     return TraceContext(trace_id, span_id, bool(int(flags, 16) & 1))
 
 
-def trace_id_of(event_id: str) -> str:
-    """Return the id of the trace that begins with an event."""
-    return _digest("trace", event_id)[:32]
+def ids_of_event(event_id: str, replays: int = 0) -> tuple[str, str]:
+    """Return the id of the trace that begins with an event, and that of the event's own span. Called for every event: one hash."""
+    digest = _digest("event", event_id)
+    return digest[:32], digest[32:48] if not replays else span_id_of("event", event_id, replays)
 
 
 def span_id_of(what: str, *parts: str | int) -> str:
-    """Return the id of the span of ``what`` (``event``, ``execution`` …) about the things named by ``parts``."""
+    """Return the id of the span of ``what`` (``queue``, ``execution`` …) about the things named by ``parts``."""
     return _digest(what, *parts)[:16]
 
 

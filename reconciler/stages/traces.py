@@ -14,9 +14,9 @@ from reconciler.model.traces import (
     SpanKind,
     SpanRecord,
     TraceContext,
+    ids_of_event,
     parse_traceparent,
     span_id_of,
-    trace_id_of,
 )
 from reconciler.stages.admission import counts
 from reconciler.stages.context import Work
@@ -43,8 +43,8 @@ def item_context(tracer: Tracer, item: Item) -> TraceContext | None:
     stored = parse_traceparent(item.trace)
     if stored is not None:
         return stored
-    trace_id = trace_id_of(item.event_id)
-    return TraceContext(trace_id, span_id_of("event", item.event_id), tracer.keeps(trace_id))
+    trace_id, span_id = ids_of_event(item.event_id)
+    return TraceContext(trace_id, span_id, tracer.keeps(trace_id))
 
 
 def execution_context(tracer: Tracer, item: Item, execution_id: str) -> TraceContext | None:

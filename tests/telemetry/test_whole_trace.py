@@ -132,6 +132,7 @@ def no_secret_leaves(world: StageWorld, collector: Collector) -> None:
     assert CREDENTIAL.encode() not in sent
     assert all(headers["x-key"] == CREDENTIAL for _, headers, _ in collector.requests)
     assert CREDENTIAL not in world.log()
+    assert all("traceparent" not in row["headers"] for row in world.github.requests())
     assert all(b"?" not in url.encode() for span in collector.spans if (url := str(span.attributes.get("url.full", ""))))
 
 
