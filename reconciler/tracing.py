@@ -6,14 +6,17 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from types import MappingProxyType
+from typing import Concatenate, ParamSpec
 
 from reconciler.model.traces import AttributeValue, SpanKind, SpanRecord, TraceContext
 
+P = ParamSpec("P")
 _CURRENT: ContextVar[TraceContext | None] = ContextVar("trace", default=None)
 
 
@@ -38,12 +41,29 @@ class Tracer:
     def record(self, span: SpanRecord) -> None:
         """Keep an ended span in memory until it is exported; spans that must survive the process are stored instead."""
 
+    def lost(self) -> None:
+        """Count a span that could not be made."""
+
     def propagates(self, host: str) -> bool:
         """Whether requests to ``host`` tell it their place in the trace."""
         return False
 
 
 NO_TRACER = Tracer()
+
+
+def harmless(build: Callable[Concatenate[Tracer, P], list[SpanRecord]]) -> Callable[Concatenate[Tracer, P], list[SpanRecord]]:
+    """Return ``build``, which makes spans within a transaction, so that a defect in it costs the spans and not the transaction."""
+
+    @functools.wraps(build)
+    def call(tracer: Tracer, /, *args: P.args, **kwargs: P.kwargs) -> list[SpanRecord]:
+        try:
+            return build(tracer, *args, **kwargs)
+        except Exception:  # noqa: BLE001  it is counted, and a trace is not worth an event
+            tracer.lost()
+            return []
+
+    return call
 
 
 def current() -> TraceContext | None:
@@ -118,4 +138,4 @@ def _root(tracer: Tracer) -> TraceContext:
     return TraceContext(trace_id, secrets.token_hex(8), tracer.keeps(trace_id))
 
 
-__all__ = ["NO_TRACER", "LiveSpan", "Tracer", "current", "error_word", "span", "within"]
+__all__ = ["NO_TRACER", "LiveSpan", "Tracer", "current", "error_word", "harmless", "span", "within"]

@@ -181,6 +181,8 @@ def _telemetry(config: Config) -> Iterator[tuple[str, str]]:
     parts = _split(telemetry.endpoint)
     if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname or parts.fragment:
         yield "telemetry.endpoint", "must be http(s)://HOST[:PORT]/PATH"
+    elif parts.path in {"", "/"}:
+        yield "telemetry.endpoint", "must be the whole URL, with its path, which is mostly /v1/traces"
     elif "@" in parts.netloc or parts.query:
         yield "telemetry.endpoint", "must not hold credentials or a query; put a credential into telemetry.headers"
     if not MIN_EXPORT_S <= telemetry.timeout <= MAX_EXPORT_S:

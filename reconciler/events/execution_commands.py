@@ -102,7 +102,7 @@ class ExecutionCommands:
             )
             audit = self._lookup.audit("discard", who, item.stage, item=item.id)
             tracer = self._context.tracer
-            spans = ended_wait(item, await store.votes(item.id), stage, tracer=tracer, now=now, discarded="user")
+            spans = ended_wait(tracer, item, await store.votes(item.id), stage, now=now, discarded="user")
             if await store.discard_item(item.id, "user", f"discarded by {who}", reports=reports, audit=audit, spans=spans):
                 self._wake()
                 return {"item": item.id, "state": "discarded"}

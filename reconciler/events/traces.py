@@ -19,7 +19,7 @@ from reconciler.model.traces import (
 )
 from reconciler.stages.traces import commit_of
 from reconciler.state.routing import Routing
-from reconciler.tracing import Tracer
+from reconciler.tracing import Tracer, harmless
 
 TRACEPARENT = "traceparent"
 MOST_REFUSALS = 20
@@ -65,6 +65,7 @@ def with_trace(tracer: Tracer, event: Event, routing: Routing) -> Routing:
     )
 
 
+@harmless
 def event_spans(
     tracer: Tracer, events: Mapping[str, Event], began: float, routings: Sequence[Routing], now: float
 ) -> list[SpanRecord]:

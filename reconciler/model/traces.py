@@ -67,18 +67,22 @@ class Attribute(enum.StrEnum):
     INTEGRATION = "integration"
     ITEM = "item"
     MATCHED = "matched"
+    NOTIFICATION = "notification"
     ORIGIN = "origin"
     OUTCOME = "outcome"
+    PHASE = "phase"
     PROVIDER = "provider"
     REASON = "reason"
     REPORT = "report"
     REPORT_STATE = "report-state"
     RESENT = "resent"
     REVISION = "revision"
+    SINK = "sink"
     SOURCE = "source"
     STAGE = "stage"
     STAGE_DIGEST = "stage-digest"
     TARGET = "target"
+    TOPIC = "topic"
     TYPE = "executor-type"
 
 
@@ -156,7 +160,7 @@ def span_id_of(what: str, *parts: str | int) -> str:
 
 def _digest(*parts: str | int) -> str:
     joined = "\0".join(("reconciler/span/v1", *map(str, parts)))
-    return hashlib.sha256(joined.encode()).hexdigest()
+    return hashlib.sha256(joined.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,8 @@ async def finish(context: Context, work: Work, ended: Ended) -> Execution:
         arrival = Arrival(dataclasses.replace(event, trace=own.traceparent) if own is not None else event, body)
         url = finished.run.url if finished.run is not None else ""
         reports = statuses.at_end(item, spec, result, why, now, url=url, message=message)
-        occurrences = ends_of(finished, item.label)
+        trace = own.traceparent if own is not None else ""
+        occurrences = [dataclasses.replace(each, trace=trace) for each in ends_of(finished, item.label)]
     failpoint("execution-before-finish")
     saved = await context.store.finish_execution(
         finished,

@@ -15,7 +15,7 @@ from reconciler.model.resources import Resource, ResourceId
 from reconciler.stages.admission import Settings, decide, settings_of
 from reconciler.stages.identity import refused
 from reconciler.stages.reports import ReportLoop
-from reconciler.stages.traces import execution_context, item_context, with_waits
+from reconciler.stages.traces import execution_context, item_context, waits_of
 from reconciler.state.queue import Admission
 from reconciler.tracing import within
 from reconciler.wakeup import wait_at_most
@@ -98,9 +98,8 @@ class StageLoop:
             admission = decide(items, running, votes, settings=settings, snapshots=snapshots, now=now)
             if not context.tracer.on:
                 return admission
-            return dataclasses.replace(
-                admission, spans=with_waits(admission, items, votes, snapshots, tracer=context.tracer, now=now)
-            )
+            spans = waits_of(context.tracer, admission, items, votes, snapshots=snapshots, now=now)
+            return dataclasses.replace(admission, spans=tuple(spans))
 
         admission = await context.store.admit(stage, choose)
         if admission.start:

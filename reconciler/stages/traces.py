@@ -22,7 +22,7 @@ from reconciler.stages.admission import counts
 from reconciler.stages.context import Work
 from reconciler.state.queue import Admission
 from reconciler.state.reports import PendingReport
-from reconciler.tracing import Tracer
+from reconciler.tracing import Tracer, harmless
 
 RUN = "RUN"
 """The action of a pipeline run in the conventions: a stage runs, whatever its executor builds or deploys."""
@@ -83,30 +83,32 @@ def _of_item(item: Item) -> dict[str, AttributeValue]:
 # -- waits ----------------------------------------------------------------------------------------------------------------
 
 
-def with_waits(
+@harmless
+def waits_of(
+    tracer: Tracer,
     admission: Admission,
     items: Sequence[Item],
     votes: Mapping[str, Sequence[Vote]],
-    snapshots: Mapping[str, Resource],
     *,
-    tracer: Tracer,
+    snapshots: Mapping[str, Resource],
     now: float,
-) -> tuple[SpanRecord, ...]:
+) -> list[SpanRecord]:
     """Return the spans of the waits that ``admission`` ends: in the queue, and for approvals."""
     known = {item.id: item for item in items}
     spans: list[SpanRecord] = []
     for execution in admission.start:
         item = known[execution.item_id]
-        spans += ended_wait(item, votes.get(item.id, ()), snapshots.get(item.spec_digest), tracer=tracer, now=now)
+        spans += ended_wait(tracer, item, votes.get(item.id, ()), snapshots.get(item.spec_digest), now=now)
     for item_id, (reason, _) in admission.discard.items():
         item = known[item_id]
         snapshot = snapshots.get(item.spec_digest)
-        spans += ended_wait(item, votes.get(item.id, ()), snapshot, tracer=tracer, now=now, discarded=reason)
-    return tuple(spans)
+        spans += ended_wait(tracer, item, votes.get(item.id, ()), snapshot, now=now, discarded=reason)
+    return spans
 
 
+@harmless
 def ended_wait(
-    item: Item, votes: Sequence[Vote], stage: Resource | None, *, tracer: Tracer, now: float, discarded: str = ""
+    tracer: Tracer, item: Item, votes: Sequence[Vote], stage: Resource | None, *, now: float, discarded: str = ""
 ) -> list[SpanRecord]:
     """Return the span of the wait of ``item`` in its queue, and that of its wait for approvals below it."""
     parent = item_context(tracer, item)
@@ -152,6 +154,7 @@ def _approved_at(votes: Sequence[Vote], stage: Resource | None) -> tuple[int, fl
 # -- executions -----------------------------------------------------------------------------------------------------------
 
 
+@harmless
 def started(tracer: Tracer, work: Work, execution: Execution) -> list[SpanRecord]:
     """Return the span of the start of ``execution``: from its admission until its run is known."""
     own = execution_context(tracer, work.item, execution.id)
@@ -162,6 +165,7 @@ def started(tracer: Tracer, work: Work, execution: Execution) -> list[SpanRecord
     return [_span(own.child(span_id), own, f"start {execution.stage.name}", (execution.created_at, work.now), attributes)]
 
 
+@harmless
 def finished(tracer: Tracer, work: Work | None, item: Item | None, execution: Execution) -> list[SpanRecord]:
     """Return the span of ``execution``, a pipeline run in the conventions, and that of its run at the provider, a task of it."""
     if item is None:
@@ -220,6 +224,7 @@ def report_context(tracer: Tracer, item: Item | None, report: PendingReport) -> 
     return parent.child(span_id_of("report", report.item_id, report.kind, report.state)) if parent is not None else None
 
 
+@harmless
 def reported(
     tracer: Tracer, item: Item | None, report: PendingReport, *, since: float, now: float, error: str = ""
 ) -> list[SpanRecord]:

@@ -83,9 +83,14 @@ class SpanStore(Database):
 
 
 def insert_spans(connection: SqlConnection, spans: Sequence[SpanRecord]) -> None:
-    """Store ended spans in the transaction of ``connection``."""
-    if spans:
-        connection.execute(t.insert().values(spans=len(spans), payload=encode(list(spans))))
+    """Store ended spans in the transaction of ``connection``. Spans that have no stored form are left out: a trace must not end the commit."""
+    if not spans:
+        return
+    try:
+        payload = encode(list(spans))
+    except (TypeError, UnicodeEncodeError):
+        return
+    connection.execute(t.insert().values(spans=len(spans), payload=payload))
 
 
 __all__ = ["SpanStore", "WaitingSpans", "insert_spans"]

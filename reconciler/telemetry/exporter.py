@@ -162,8 +162,9 @@ class Exporter:
             yield await store.waiting_spans(BATCH) if held is not None else WaitingSpans()
 
     async def _deliver(self, batch: Batch) -> None:
+        body, left_out = await asyncio.to_thread(self._body, batch.spans)
         try:
-            rejected = await self._send(batch.spans)
+            rejected = left_out + await self._send(body)
         except NotAccepted as error:
             if error.final:
                 self._recorder.counts[REFUSED] += len(batch.spans)
@@ -186,9 +187,8 @@ class Exporter:
             counts[REFUSED] += refused
             counts[EXPORTED] += len(batch.spans) - refused
 
-    async def _send(self, spans: tuple[SpanRecord, ...]) -> int:
-        """Send ``spans`` once; returns how many the collector refused. Raises `NotAccepted`."""
-        body = await asyncio.to_thread(self._body, spans)
+    async def _send(self, body: bytes) -> int:
+        """Send an export once; returns how many spans the collector refused. Raises `NotAccepted`."""
         request = OutgoingRequest("POST", self._config.endpoint, _NAME, self._headers, body)
         try:
             answer = await self._session.send(request, deadline_s=self._config.timeout)
@@ -204,12 +204,12 @@ class Exporter:
             raise NotAccepted(f"the collector answered {answer.status}", retry_s=retry_s)
         raise NotAccepted(f"the collector answered {answer.status}: the spans are given up", final=True)
 
-    def _body(self, spans: tuple[SpanRecord, ...]) -> bytes:
-        body = self._encoder.body(spans)
+    def _body(self, spans: tuple[SpanRecord, ...]) -> tuple[bytes, int]:
+        body, left_out = self._encoder.body(spans)
         if self._config.compression != "gzip":
-            return body
+            return body, left_out
         packer = zlib.compressobj(level=1, wbits=31)
-        return packer.compress(body) + packer.flush()
+        return packer.compress(body) + packer.flush(), left_out
 
     async def _trim(self) -> None:
         """Drop the oldest stored spans where there are too many."""
@@ -231,7 +231,7 @@ class Exporter:
         self._logged_at, self._told_drops = now, dropped
         self._context.log.warning(
             "telemetry_export_failed",
-            error=reason or "spans were dropped: there is no room for more",
+            error=reason or "spans were dropped",
             dropped=lost,
             waiting=self._recorder.waiting,
         )

@@ -16,8 +16,8 @@ INSTALL = "pip install 'integrations-reconciler[otel]'"
 class SpanEncoder(Protocol):
     """`reconciler.telemetry.otlp.Encoder`."""
 
-    def body(self, spans: Sequence[SpanRecord]) -> bytes:
-        """Return the body of an export."""
+    def body(self, spans: Sequence[SpanRecord]) -> tuple[bytes, int]:
+        """Return the body of an export, and how many spans it leaves out."""
 
 
 def load_encoder(config: Config, instance: str, redact: Callable[[Mapping[str, object]], Mapping[str, Json]]) -> SpanEncoder:

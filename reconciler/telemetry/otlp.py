@@ -78,18 +78,22 @@ OURS: Mapping[Attribute, str] = {
     Attribute.INTEGRATION: "integration",
     Attribute.ITEM: "item.id",
     Attribute.MATCHED: "filter.matched",
+    Attribute.NOTIFICATION: "notification",
     Attribute.ORIGIN: "event.origin",
     Attribute.OUTCOME: "outcome",
+    Attribute.PHASE: "notification.phase",
     Attribute.PROVIDER: "provider",
     Attribute.REASON: "reason",
     Attribute.REPORT: "report.kind",
     Attribute.REPORT_STATE: "report.state",
     Attribute.RESENT: "execution.resent",
     Attribute.REVISION: "revision",
+    Attribute.SINK: "notification.sink",
     Attribute.SOURCE: "source",
     Attribute.STAGE: "stage",
     Attribute.STAGE_DIGEST: "stage.digest",
     Attribute.TARGET: "target",
+    Attribute.TOPIC: "notification.topic",
     Attribute.TYPE: "executor.type",
 }
 """Our own attributes, without `OWN`."""
@@ -128,15 +132,29 @@ class Encoder:
             }
         )
 
-    def body(self, spans: Sequence[SpanRecord]) -> bytes:
-        """Return ``spans`` as an ``ExportTraceServiceRequest``."""
+    def body(self, spans: Sequence[SpanRecord]) -> tuple[bytes, int]:
+        """Return ``spans`` as an ``ExportTraceServiceRequest``, and how many of them are left out since they cannot be encoded."""
+        try:
+            return self._encoded(spans), 0
+        except Exception:  # noqa: BLE001  one span must not hold up all others for ever
+            kept = [span for span in spans if self._is_good(span)]
+            return self._encoded(kept), len(spans) - len(kept)
+
+    def _encoded(self, spans: Sequence[SpanRecord]) -> bytes:
         encoded: bytes = encode_spans([self._span(span) for span in spans]).SerializeToString()
         return encoded
+
+    def _is_good(self, span: SpanRecord) -> bool:
+        try:
+            self._encoded([span])
+        except Exception:  # noqa: BLE001  whatever it is
+            return False
+        return True
 
     def _span(self, span: SpanRecord) -> ReadableSpan:
         attributes = {**span.attributes, Attribute.ERROR: span.error} if span.error else span.attributes
         return ReadableSpan(
-            name=str(self._redact({"name": span.name})["name"])[:MAX_NAME],
+            name=_text(str(self._redact({"name": span.name})["name"]))[:MAX_NAME],
             context=_context(span.trace_id, span.span_id),
             parent=_context(span.trace_id, span.parent_id) if span.parent_id else None,
             resource=self._resource,
@@ -166,10 +184,15 @@ def rejected_of(answer: bytes) -> int:
 
 def _bounded(value: object) -> object:
     if isinstance(value, str):
-        return value[:MAX_TEXT]
+        return _text(value[:MAX_TEXT])
     if isinstance(value, list | tuple):
-        return [str(each)[:MAX_TEXT] for each in value[:MAX_ITEMS]]
+        return [_text(str(each)[:MAX_TEXT]) for each in value[:MAX_ITEMS]]
     return value
+
+
+def _text(value: str) -> str:
+    """Return ``value`` as UTF-8 can write it: half a surrogate pair becomes a question mark."""
+    return value if value.isascii() else value.encode("utf-8", "replace").decode()
 
 
 def _context(trace_id: str, span_id: str) -> SpanContext:

@@ -9,7 +9,7 @@ from reconciler.model.traces import Sampling, SpanRecord
 from reconciler.tracing import Tracer
 
 CAPACITY = 4_096
-"""Spans in memory: some seconds of requests to providers. The newest are dropped when it is full."""
+"""Spans in memory: some seconds of requests to providers. The newest are dropped when there is no room."""
 EXPORTED, DROPPED, REFUSED = "exported", "dropped", "refused"
 OUTCOMES = (EXPORTED, DROPPED, REFUSED)
 
@@ -36,6 +36,9 @@ class Recorder(Tracer):
             self.counts[DROPPED] += 1
         else:
             self._spans.append(span)
+
+    def lost(self) -> None:
+        self.counts[DROPPED] += 1
 
     def propagates(self, host: str) -> bool:
         name = host.lower()

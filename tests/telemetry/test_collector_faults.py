@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from reconciler.telemetry import exporter as module
 from reconciler.telemetry.recorder import CAPACITY
@@ -117,6 +118,16 @@ async def test_a_row_that_cannot_be_read_does_not_stop_the_others(tmp_path: Path
         bench.keep(span())
         await bench.exporter.turn()
         assert bench.counts == {"dropped": 3, "exported": 1}
+
+
+async def test_a_span_that_cannot_be_encoded_does_not_hold_up_the_others(tmp_path: Path, collector: Collector) -> None:
+    async with exporting(tmp_path, collector.url) as bench:
+        bench.recorder.record(span("half \ud800 of a pair", reason="\udfff"))
+        bench.recorder.record(replace(span("bad"), trace_id="no hexadecimal"))
+        await bench.exporter.turn()
+        assert [each.name for each in collector.spans] == ["span half ? of a pair"]
+        assert bench.counts == {"exported": 1, "refused": 1}
+        assert len(bench.recorder) == 0
 
 
 async def test_an_export_waits_for_the_end_of_a_burst_but_not_for_ever(

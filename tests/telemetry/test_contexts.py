@@ -11,8 +11,10 @@ from reconciler.events.traces import event_context, event_spans, with_sender, wi
 from reconciler.model.errors import ConfigError
 from reconciler.model.events import Delivery, Event, EventState, Origin, RejectedBy
 from reconciler.model.executions import EndReason, Execution, ExecutionState, Item, ItemState, Result
+from reconciler.model.incidents import Incident, IncidentSeverity, Notice, NoticePhase, Topic
 from reconciler.model.resources import ResourceId
 from reconciler.model.traces import Attribute, Sampling, TraceContext, ids_of_event, parse_traceparent, span_id_of
+from reconciler.notifications.traces import notice_spans
 from reconciler.stages.traces import ended_wait, finished, item_context
 from reconciler.state.routing import Routing
 from reconciler.telemetry import loading
@@ -144,17 +146,17 @@ def test_results_are_those_of_the_conventions(result: Result, why: EndReason, to
 
 def test_an_attempt_waits_from_the_end_of_the_one_before() -> None:
     second = dataclasses.replace(ITEM, attempt=2, queued_at=20.0)
-    first, again = (ended_wait(item, (), None, tracer=recorder(), now=25.0)[0] for item in (ITEM, second))
+    first, again = (ended_wait(recorder(), item, (), None, now=25.0)[0] for item in (ITEM, second))
     assert (first.start, again.start) == (11.0, 20.0)
     assert first.span_id != again.span_id
-    (gone,) = ended_wait(ITEM, (), None, tracer=recorder(), now=25.0, discarded="superseded")
+    (gone,) = ended_wait(recorder(), ITEM, (), None, now=25.0, discarded="superseded")
     assert gone.attributes[Attribute.REASON] == "superseded"
 
 
 def test_unsampled_traces_make_no_spans() -> None:
     tracer = recorder(sample_ratio=0.0)
     assert event_spans(tracer, {"e1": EVENT}, 11.0, [Routing("e1")], 12.0) == []
-    assert ended_wait(ITEM, (), None, tracer=tracer, now=25.0) == []
+    assert ended_wait(tracer, ITEM, (), None, now=25.0) == []
     assert finished(tracer, None, ITEM, dataclasses.replace(EXECUTION, result=Result.PASSED, why=EndReason.OK)) == []
     with span(tracer, "reconcile", {}):
         assert current() is not None
@@ -239,6 +241,7 @@ def test_standard_variables_do_not_switch_tracing_on_but_off() -> None:
         ("OTEL_TRACES_SAMPLER_ARG", "2"),
         ("RECONCILER_TELEMETRY_ENDPOINT", "http://user:hunter2@collector/v1/traces"),
         ("RECONCILER_TELEMETRY_ENDPOINT", "collector:4318"),
+        ("RECONCILER_TELEMETRY_ENDPOINT", "http://collector:4318"),
         ("RECONCILER_TELEMETRY_HEADERS", "authorization"),
         ("RECONCILER_TELEMETRY_HEADERS", "content-length=3"),
         ("RECONCILER_TELEMETRY_HEADERS", "x y=hunter2"),
@@ -266,3 +269,22 @@ def test_without_the_extra_the_error_tells_how_to_install_it(monkeypatch: pytest
         loading.load_encoder(load_config(None, {}, overrides={"source.url": "m"}), "x", dict)  # type: ignore[arg-type]
     assert raised.value.code == "RC3012"
     assert loading.INSTALL in raised.value.hint
+
+
+def test_a_defect_in_a_span_costs_the_span_and_not_the_event() -> None:
+    tracer = recorder()
+    broken = dataclasses.replace(EVENT, received_at="yesterday")  # type: ignore[arg-type]
+    assert event_spans(tracer, {"e1": broken}, 11.0, [Routing("e1")], 12.0) == []
+    assert tracer.counts["dropped"] == 1
+
+
+def test_the_message_of_an_execution_belongs_to_its_trace() -> None:
+    incident = Incident(
+        "i1", "Notification/default/ops", "k", Topic.STAGE_FAILED, IncidentSeverity.ERROR, "t", "r", changed_at=5.0
+    )
+    below = dataclasses.replace(incident, trace=PARENT)
+    (own,) = notice_spans(recorder(), Notice(1, NoticePhase.START, below), "slack", 9.0)
+    assert (own.trace_id, own.parent_id, own.name, own.start) == (TRACE, SPAN, "notify slack", 5.0)
+    (alone,) = notice_spans(recorder(), Notice(1, NoticePhase.START, incident), "slack", 9.0)
+    assert alone.parent_id == ""
+    assert notice_spans(recorder(), Notice(1, NoticePhase.START, below, refresh=True), "slack", 9.0) == []
