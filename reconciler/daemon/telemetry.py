@@ -10,8 +10,8 @@ from reconciler.credentials.redact import Redactor
 from reconciler.engine.context import Context
 from reconciler.tracing import NO_TRACER, Tracer
 
-LIMIT_S = 120.0
-"""Longest time between two beats of the export: of its pause, a burst of deliveries and a request."""
+LIMIT_S = 300.0
+"""Time between two beats after which the export counts as stuck: more than its longest pause, a burst and a request that hangs."""
 Loops = Mapping[str, Callable[[], Awaitable[None]]]
 
 

@@ -288,3 +288,12 @@ def test_the_message_of_an_execution_belongs_to_its_trace() -> None:
     (alone,) = notice_spans(recorder(), Notice(1, NoticePhase.START, incident), "slack", 9.0)
     assert alone.parent_id == ""
     assert notice_spans(recorder(), Notice(1, NoticePhase.START, below, refresh=True), "slack", 9.0) == []
+
+
+def test_a_collector_that_hangs_does_not_make_the_process_look_dead() -> None:
+    from reconciler.config.checks import MAX_EXPORT_S
+    from reconciler.daemon.telemetry import LIMIT_S
+    from reconciler.telemetry.exporter import HOLD_S, LEASE_S, LONGEST_RETRY_S
+
+    assert LIMIT_S > 1.5 * (LONGEST_RETRY_S + HOLD_S + MAX_EXPORT_S)
+    assert LEASE_S > MAX_EXPORT_S

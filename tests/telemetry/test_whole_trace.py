@@ -152,3 +152,14 @@ def test_without_telemetry_nothing_of_opentelemetry_is_imported_and_nothing_is_s
     with contextlib.closing(sqlite3.connect(world.folder / "state" / "state.db")) as db:
         assert db.execute("SELECT count(*) FROM trace_span").fetchone() == (0,)
     assert "trace_id" not in world.log()
+
+
+def test_a_daemon_without_the_extra_ends_with_the_line_that_installs_it(world: StageWorld) -> None:
+    hidden = world.folder / "hidden" / "opentelemetry"
+    hidden.mkdir(parents=True)
+    (hidden / "__init__.py").write_text("raise ImportError(name='opentelemetry')\n")
+    world.extra_env["PYTHONPATH"] = str(hidden.parent)
+    ended = world.cli("run")
+    assert ended.returncode == 78
+    assert "RC3012" in ended.stderr
+    assert "pip install 'integrations-reconciler[otel]'" in ended.stderr
