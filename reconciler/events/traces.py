@@ -82,19 +82,20 @@ def _event_spans(tracer: Tracer, event: Event, began: float, routing: Routing, n
     own = event_context(tracer, event)
     if not own.sampled:
         return []
-    above = _parent(tracer, event)
-    origin = next((item.origin for item in routing.items), {})
+    above = _parent(tracer, event) if event.trace else None
     attributes: dict[str, AttributeValue] = {
         Attribute.EVENT: event.id,
         Attribute.EVENT_TYPE: event.type,
         Attribute.DELIVERY: event.delivery_id,
-        Attribute.ORIGIN: event.origin.value,
+        Attribute.ORIGIN: event.origin,
         Attribute.SOURCE: event.source.name,
         Attribute.CANVAS: event.source.canvas,
-        Attribute.OUTCOME: routing.state.value,
-        **({Attribute.REASON: routing.reason} if routing.reason else {}),
-        **commit_of(origin),
+        Attribute.OUTCOME: routing.state,
     }
+    if routing.reason:
+        attributes[Attribute.REASON] = routing.reason
+    if routing.items:
+        attributes |= commit_of(routing.items[0].origin)
     error = (routing.reason or routing.state.value) if routing.state in _FAILED else ""
     start, end = event.received_at, max(event.received_at, now)
     linked = (event.trace,) if event.trace and above is None else ()
@@ -107,15 +108,12 @@ def _event_spans(tracer: Tracer, event: Event, began: float, routing: Routing, n
 
 def _decision(own: TraceContext, event: Event, began: float, routing: Routing, end: float) -> list[SpanRecord]:
     """Return the span of the decision about an event: which targets accepted it, and why others did not."""
-    targets = [item.stage.name for item in routing.items] + [join.group.name for join in routing.joins]
-    if not (targets or routing.rejections or routing.reason):
+    if not (routing.items or routing.joins or routing.rejections or routing.reason):
         return []
+    targets = [item.stage.name for item in routing.items] + [join.group.name for join in routing.joins]
+    refused = routing.rejections or routing.state is not EventState.PROCESSED
     attributes: dict[str, AttributeValue] = {
-        Attribute.OUTCOME: "accepted"
-        if targets
-        else "refused"
-        if routing.rejections or routing.state is not EventState.PROCESSED
-        else "ignored",
+        Attribute.OUTCOME: "accepted" if targets else "refused" if refused else "ignored",
         Attribute.MATCHED: tuple(targets),
         **({Attribute.REASON: routing.reason} if routing.reason else {}),
     }
