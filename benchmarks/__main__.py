@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import events, local, peers, remote
+from benchmarks import events, local, peers, remote, tracing
 from benchmarks.remote import Plan
 from benchmarks.results import Row, table
 
@@ -31,6 +31,7 @@ GOALS: dict[str, Callable[[Plan], Iterator[Row]]] = {
     "G11": local.startup,
     "G12": local.memory,
     "peers": peers.compare,
+    "tracing": tracing.cost,
 }
 CACHE = Path(__file__).parent / ".cache"
 

@@ -47,6 +47,7 @@ KNOWN = (
     "review-after-comment",
     "review-after-cancel",
     "review-before-grant",
+    "telemetry-after-send",
 )
 """Every name in the code; a test fails when one is missing here or has no case."""
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from reconciler import tracing
 from reconciler.model.json import Json
 from reconciler.model.printable import plain
 
@@ -110,6 +111,7 @@ def configure(style: str, level: str, redactor: Redacts, *, stream: TextIO | Non
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         stamp,
+        _traced,
         _named,
         _traceback if least <= _LEVELS["debug"] else _raised_at,
         _Redact(redactor),
@@ -163,6 +165,14 @@ class _Writer:
     debug = info = warning = error = critical = exception = msg = log = _write
 
 
+def _traced(_logger: object, _method: str, event: _Event) -> _Event:
+    """Add the ids of the span in which the line is written, by which a log is joined with its trace."""
+    context = tracing.current()
+    if context is not None:
+        event["trace_id"], event["span_id"] = context.trace_id, context.span_id
+    return event
+
+
 def _named(_logger: object, _method: str, event: _Event) -> _Event:
     name = event.pop(_NAME, None)
     return event if name is None else {"logger": name, **event}
@@ -173,7 +183,9 @@ class _Redact:
         self._redactor = redactor
 
     def __call__(self, _logger: object, _name: str, event: _Event) -> _Event:
-        own = {key: event.pop(key) for key in ("ts", "level") if key in event}  # set here, and neither can be a secret
+        own = {
+            key: event.pop(key) for key in ("ts", "level", "trace_id", "span_id") if key in event
+        }  # set here, and none can be a secret
         return {**own, **self._redactor.redact_fields(event)}
 
 

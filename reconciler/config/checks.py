@@ -14,13 +14,15 @@ MAX_ISSUER = 255
 MIN_KEY_ROTATION_S = 2 * 86_400
 MIN_TOKEN_S, MAX_TOKEN_S = 60, 3600
 MAX_CHECK = 100
+MIN_EXPORT_S, MAX_EXPORT_S = 1, 60
 MIN_REVIEW_S, MIN_SWEEP_S = 1, 1
 
 _OWNER = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 _REPOSITORY = re.compile(r"[A-Za-z0-9_.-]{1,100}/[A-Za-z0-9_.-]{1,100}")
 _INTEGRATION = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,250})(?:@[a-z0-9](?:[a-z0-9.-]{0,250}))?")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
-
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}", re.ASCII)
+_FRAMING = frozenset({"host", "content-length", "content-type", "content-encoding", "transfer-encoding", "connection"})
 _RULE = re.compile(
     r"(?:\[(?P<bracketed>[0-9A-Fa-f:.]+)\]|(?:\*\.)?[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?)(?::\d{1,5})?", re.ASCII
 )
@@ -36,6 +38,7 @@ def check(config: Config) -> Iterator[tuple[str, str]]:
     yield from _oidc(config)
     yield from _network(config)
     yield from _review(config)
+    yield from _telemetry(config)
     yield from _times(config)
     if not config.state.url.startswith(("sqlite:////", "postgresql+psycopg://")) or config.state.url.endswith(":memory:"):
         yield "state.url", "must be sqlite:///PATH or postgresql+psycopg://…"
@@ -169,6 +172,32 @@ def _network(config: Config) -> Iterator[tuple[str, str]]:
     proxy = _split(config.network.proxy)
     if config.network.proxy and (proxy is None or proxy.scheme not in {"http", "https"} or not proxy.hostname):
         yield "network.proxy", "must be http://HOST:PORT"
+
+
+def _telemetry(config: Config) -> Iterator[tuple[str, str]]:
+    telemetry = config.telemetry
+    if not telemetry.enabled:
+        return
+    parts = _split(telemetry.endpoint)
+    if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname or parts.fragment:
+        yield "telemetry.endpoint", "must be http(s)://HOST[:PORT]/PATH"
+    elif parts.path in {"", "/"}:
+        yield "telemetry.endpoint", "must be the whole URL, with its path, which is mostly /v1/traces"
+    elif "@" in parts.netloc or parts.query:
+        yield "telemetry.endpoint", "must not hold credentials or a query; put a credential into telemetry.headers"
+    if not MIN_EXPORT_S <= telemetry.timeout <= MAX_EXPORT_S:
+        yield "telemetry.timeout", f"must be from {MIN_EXPORT_S}s to {MAX_EXPORT_S}s"
+    if not telemetry.service_name:
+        yield "telemetry.serviceName", "must not be empty"
+    for number, header in enumerate(telemetry.headers, 1):
+        name, _, value = header.partition("=")
+        if not _TOKEN.fullmatch(name) or not value.isascii():
+            yield "telemetry.headers", f"part {number} is not a valid header"
+        elif name.lower() in _FRAMING:
+            yield "telemetry.headers", f"part {number}: {name.lower()} cannot be set"
+    for host in telemetry.propagate:
+        if not _HOST.fullmatch(host.removeprefix("*.")):
+            yield "telemetry.propagate", f"{host[:80]!r} is not a host name"
 
 
 def _times(config: Config) -> Iterator[tuple[str, str]]:

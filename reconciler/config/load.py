@@ -43,6 +43,7 @@ def load_config(path: Path | None, env: Mapping[str, str], *, overrides: Mapping
     if chosen is not None:
         loader.file(chosen)
     loader.environment(env)
+    loader.standard(env)
     for name, value in (overrides or {}).items():
         if name in BY_PATH:
             loader.take(BY_PATH[name], value, _COMMAND_LINE, base=Path.cwd())
@@ -136,6 +137,25 @@ class _Loader:
                 near = difflib.get_close_matches(name, sorted(known), n=1)
                 hint = f"; did you mean {near[0]}?" if near else ""
                 self.problems.append((Location(name), f"no key has this variable{hint}"))
+
+    def standard(self, env: Mapping[str, str]) -> None:
+        """Take the variables of OpenTelemetry for the keys of section ``telemetry`` that are not given, if it is on."""
+        enabled = BY_PATH["telemetry.enabled"].attribute
+        if not self.values.get(enabled):
+            return
+        from reconciler.config.otel import is_disabled, standard_values
+
+        if is_disabled(env):
+            self.values[enabled] = False
+            return
+        given = set(self.places)
+        for each in standard_values(env):
+            if each.path in given:
+                continue
+            if each.error:
+                self.problems.append((Location(each.variable), each.error))
+            else:
+                self.take(BY_PATH[each.path], each.value, Location(each.variable))
 
     def _from_file(self, key: Key, variable: str, env: Mapping[str, str]) -> None:
         if key.variable in env:

@@ -44,6 +44,7 @@ _Percent = Annotated[int, ValueType("number", values.percent)]
 _Size = Annotated[int, ValueType("size", values.size, values.show_size)]
 _Duration = Annotated[float, ValueType("duration", values.duration, values.show_duration)]
 _Flag = Annotated[bool, ValueType("true, false", values.flag, lambda value: str(value).lower())]
+_Pairs = Annotated[tuple[str, ...], ValueType("list of NAME=VALUE", values.pairs, values.show_texts)]
 _List = Annotated[tuple[str, ...], ValueType("list", values.texts, values.show_texts)]
 
 
@@ -246,6 +247,24 @@ class LogConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class TelemetryConfig:
+    """Traces for OpenTelemetry. The standard variables (``OTEL_*``) give what is not set here."""
+
+    enabled: _Flag = _key(False, "Record traces, and export them by OTLP over HTTP. Needs the extra `otel`.")
+    endpoint: _Url = _key("http://localhost:4318/v1/traces", "URL that receives traces, with its path.")
+    headers: _Pairs = _key((), "Headers of each export, mostly a credential.", secret=True)
+    timeout: _Duration = _key(10.0, "Maximum time of one export.")
+    compression: Annotated[str, _words("gzip", "none")] = _key("gzip", "Compression of exports.")
+    service_name: _Text = _key("reconciler", "`service.name` of the traces.")
+    attributes: _Pairs = _key((), "Further attributes of the resource, like `deployment.environment.name=prod`.")
+    sample_ratio: Annotated[float, ValueType("number from 0 to 1", values.ratio)] = _key(1.0, "Share of traces to record.")
+    incoming: Annotated[str, _words("link", "parent", "ignore")] = _key(
+        "link", "`traceparent` of a verified delivery. link: its trace is linked; parent: the event joins it; ignore: nothing."
+    )
+    propagate: _List = _key((), "Hosts to which requests carry `traceparent`, like `deploy.example.com` or `*.example.com`.")
+
+
+@dataclass(frozen=True, slots=True)
 class MasterKeyConfig:
     """The key that all signing keys are derived from."""
 
@@ -273,6 +292,7 @@ class Config:
     retention: RetentionConfig = RetentionConfig()
     status: StatusConfig = StatusConfig()
     log: LogConfig = LogConfig()
+    telemetry: TelemetryConfig = TelemetryConfig()
     master_key: MasterKeyConfig = MasterKeyConfig()
     sandbox: _Flag = _key(False, "Allow literal secrets (provider `local`), for trials only.")
     path: str = ""
@@ -281,13 +301,12 @@ class Config:
     @property
     def file_name(self) -> str:
         """Name of the configuration file, which is not a manifest when it lies among them."""
-        return Path(self.path).name if self.path else FILE_NAME
+        return Path(self.path or FILE_NAME).name
 
     @property
     def state_dir(self) -> Path:
         """Folder of the database, the mirror, the lock and the admin socket."""
-        database = self._sqlite_file
-        return Path(self.status.file).parent if database is None else database.parent
+        return (self._sqlite_file or Path(self.status.file)).parent
 
     @property
     def issuer(self) -> str:

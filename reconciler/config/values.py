@@ -127,6 +127,25 @@ def percent(value: object) -> int:
     return number
 
 
+def ratio(value: object) -> float:
+    """Return a number from 0 to 1."""
+    if isinstance(value, str) and re.fullmatch(r"[01](\.\d{1,9})?", value.strip(), re.ASCII):
+        value = float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ConfigError("must be a number from 0 to 1")
+    return float(value)
+
+
+def pairs(value: object) -> tuple[str, ...]:
+    """Return a list of ``NAME=VALUE``; a text is split at its commas. A value is never repeated."""
+    parts = texts(value)
+    for number, part in enumerate(parts, 1):
+        name, equals, _ = part.partition("=")
+        if not equals or not name.strip() or not part.isprintable():
+            raise ConfigError(f"part {number} must be NAME=VALUE")
+    return parts
+
+
 def flag(value: object) -> bool:
     """Return a truth value; text as an environment variable spells it."""
     if isinstance(value, bool):

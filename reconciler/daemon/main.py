@@ -14,6 +14,7 @@ from reconciler.config.settings import Config
 from reconciler.daemon.pipeline import EventPipeline
 from reconciler.daemon.session import Options, Session, daemon_actor, open_session
 from reconciler.daemon.signals import Signals, SystemdNotifier
+from reconciler.daemon.telemetry import Loops, exporting
 from reconciler.engine import statusfile
 from reconciler.engine.controller import SINGLE
 from reconciler.engine.converge import PassOutcome, full_pass
@@ -45,9 +46,12 @@ def serve(config: Config, reload: Reload) -> int:
 
 async def run_once(config: Config) -> int:
     """Run one full pass (sync, plan, apply), write the status file and return the exit code."""
-    async with open_session(config, Options(actor=daemon_actor())) as session:
+    async with contextlib.AsyncExitStack() as stack:
+        session = await stack.enter_async_context(open_session(config, Options(actor=daemon_actor(), traced=True)))
+        holder = session.engine.holder or SINGLE
+        await stack.enter_async_context(exporting(session.deps, holder=holder, under_load=lambda: False, beat=lambda _: None))
         info = statusfile.DaemonInfo(__version__, os.getpid(), time.time(), "once")
-        outbox = NotificationOutbox(session.engine.current, holder=session.engine.holder or SINGLE)
+        outbox = NotificationOutbox(session.engine.current, holder=holder)
         session.engine.read_event_status = lambda _: with_deliveries(session.engine.current, EventStatus())
         outcome = await full_pass(session.engine, wait_settle=True)
         await outbox.settle(OUTBOX_S)
@@ -96,7 +100,7 @@ class Daemon:
         from reconciler.server.api.handlers import Status
 
         self._signals.install()
-        async with open_session(self._config, Options(actor=daemon_actor())) as session:
+        async with open_session(self._config, Options(actor=daemon_actor(), traced=True)) as session:
             queue = self._queue(session)
             publisher = self._publisher = _publisher(session)
             loop = Loop(session.engine, queue, session.deps, publish=self._publish, monotonic=time.monotonic)
@@ -117,10 +121,16 @@ class Daemon:
             )
             reviews.intake.poll_source = loop.poll_now
             pipeline.intake.on_delivery = pipeline.apps.on_delivery = reviews.intake.note
-            loop.more = {**pipeline.loops(), "reviews": reviews.run, **_peer_loops(session, queue)}
             status = Status(lambda: publisher.encoded(self._info()), publisher.row)
             async with contextlib.AsyncExitStack() as stack:
                 stack.callback(pipeline.close)
+                export = self._exporting(session, pipeline, loop, queue)
+                loop.more = {
+                    **pipeline.loops(),
+                    "reviews": reviews.run,
+                    **_peer_loops(session, queue),
+                    **await stack.enter_async_context(export),
+                }
                 await stack.enter_async_context(listening(session, loop, pipeline, status, reviews))
                 await queue.start(loop.reconcile, pipeline.step)
                 stack.enter_context(self._clock(session, loop, queue))
@@ -131,6 +141,16 @@ class Daemon:
         if self._conflict is not None:
             raise self._conflict
         return following
+
+    def _exporting(
+        self, session: Session, pipeline: EventPipeline, loop: Loop, queue: WorkQueue
+    ) -> contextlib.AbstractAsyncContextManager[Loops]:
+        return exporting(
+            session.deps,
+            holder=queue.holder,
+            under_load=pipeline.under_load,
+            beat=lambda limit_s: loop.beats.beat("telemetry", time.monotonic(), limit_s),
+        )
 
     def _queue(self, session: Session) -> WorkQueue:
         """Return the queue; several processes on PostgreSQL are named by host and pid, and do not wait for each other's leases."""

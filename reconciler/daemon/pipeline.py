@@ -73,7 +73,7 @@ class EventPipeline:
         self._evaluator = Evaluator(MODULE)
         evaluator = EventEvaluator(self._evaluator)
         self.executors = executors = ExecutorResolver(current, evaluator.holds)
-        writer = Writer(current.context)
+        self._writer = writer = Writer(current.context)
         self.intake = Intake(
             current, writer, on_event=lambda: self.dispatcher.wake(), on_health_change=lambda: touch(statuses=True)
         )
@@ -107,6 +107,10 @@ class EventPipeline:
         self.measurements = Measurements(current.context, beat=beat)
         self.pushing = OutputReceiver(current, executors)
         self.commands = Commands(current, self.recovery, self.apps, wake_events=self.dispatcher.wake, wake_stages=self._queued)
+
+    def under_load(self) -> bool:
+        """Whether a burst of deliveries is arriving: other work should wait."""
+        return self._writer.under_load
 
     async def step(self, claim: Claim, lease: Lease) -> None:
         """Run a claimed step of an execution."""

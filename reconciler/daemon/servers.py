@@ -95,6 +95,7 @@ def _metrics(session: Session, loop: Loop, pipeline: EventPipeline, reviews: Rev
     pipeline.runner.on_end = metrics.observe_execution
     metrics.watch_deliveries(pipeline.intake.counts, pipeline.recovery.counts)
     metrics.watch_notifications(pipeline.outbox.counts)
+    metrics.watch_spans(session.deps.tracer)
     reviews.on_end = metrics.observe_review
     metrics.watch_reviews(lambda: reviews.oldest_open_at)
     return metrics

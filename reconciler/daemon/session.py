@@ -21,6 +21,7 @@ from reconciler.credentials.keys import KeyRing, load_keyring
 from reconciler.credentials.process import harden
 from reconciler.credentials.redact import Redactor
 from reconciler.daemon.issuing import open_issuer
+from reconciler.daemon.telemetry import open_tracer
 from reconciler.drivers.auth import no_issuer
 from reconciler.drivers.http.client import HttpSession
 from reconciler.engine.context import Context, no_look
@@ -61,6 +62,8 @@ class Options:
     """Create the state and the master key if neither exists."""
     read_only: bool = False
     """Remote writes are impossible."""
+    traced: bool = False
+    """Record traces, if telemetry is on; the process exports them (`reconciler.daemon.telemetry.exporting`)."""
     actor: str = ""
     log_level: str = ""
     """Minimum log level; empty: as configured. One-shot commands print their results themselves."""
@@ -87,6 +90,8 @@ async def open_session(config: Config, options: Options, *, source: Source | Non
             await thread(_seal, store, actor)
             stack.push_async_callback(thread, _keep_anchor, store)
         session = await stack.enter_async_context(HttpSession.from_config(config.network))
+        if options.traced:
+            session.tracer = open_tracer(config, redactor)
         source = source or open_source(options_of(config), config.state_dir)
         stack.push_async_callback(source.close)
         shared = AsyncStore(store, thread)
@@ -103,6 +108,7 @@ async def open_session(config: Config, options: Options, *, source: Source | Non
             redactor=redactor,
             sandbox=config.sandbox,
             id_token=issuer or no_issuer,
+            tracer=session.tracer,
             look_again=issuer.look_again if issuer is not None else no_look,
         )
         engine = Controller(deps, source, read_only=options.read_only)

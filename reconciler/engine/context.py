@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from reconciler.drivers.auth import IssueIdToken, no_issuer
+from reconciler.tracing import NO_TRACER, Tracer
 
 if TYPE_CHECKING:
     from reconciler.config.settings import Config
@@ -39,5 +40,6 @@ class Context:
     sandbox: bool = False
     id_token: IssueIdToken = no_issuer
     """Issues ID tokens for integrations, as the OIDC issuer that this daemon is."""
+    tracer: Tracer = NO_TRACER
     look_again: Callable[[], None] = no_look
     """Lets the issuer look at once whether its key is published: a person asked."""

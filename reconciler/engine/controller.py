@@ -25,11 +25,11 @@ from reconciler.engine.reconcile import (
     ReconcileResult,
     execute,
     prepare,
-    run_slice,
     still_fits,
 )
 from reconciler.engine.revision import activate_revision, load_revision, merge, restore
 from reconciler.engine.status_manager import StatusManager
+from reconciler.engine.traces import traced_reconcile, traced_slice
 from reconciler.engine.view import Busy, EventStatus
 from reconciler.model.errors import ReconcilerError, SourceError, StateError
 from reconciler.model.plan import Change, Disposition, PlanSet
@@ -200,7 +200,7 @@ class Controller:
             if request.explicit:
                 self.deps.look_again()
                 self.current.clients.retry_tokens(request.integration)
-            return await run_slice(
+            return await traced_slice(
                 request, self.reconcile_context(self.current.active.revision, hold), self.current.clients, self.deps
             )
 
@@ -227,6 +227,7 @@ class Controller:
         lock = self._locks.get(integration)
         return lock is not None and lock.locked()
 
+    @traced_reconcile
     async def _work(self, integration: ResourceId, work: Work, hold: Lease | None, claim: Claim | None = None) -> ReconcileResult:
         await self.current.check_clock()
         began = self.deps.clock()

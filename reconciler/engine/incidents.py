@@ -332,7 +332,8 @@ def _of_occurrence(
     silent = occurrence.resource in inputs.signals.silent
     if silent or not _includes(route, signal, inputs.labels) or occurrence.severity.rank < route.severity.rank:
         return None
-    facts = dataclasses.replace(_incident(route, occurrence.key, [signal], inputs.clean), occurred=True)
+    facts = _incident(route, occurrence.key, [signal], inputs.clean)
+    facts = dataclasses.replace(facts, occurred=True, trace=occurrence.trace)
     if not occurrence.instant:
         facts = dataclasses.replace(facts, digest=hashlib.sha256(f"{facts.digest}{occurrence.at!r}".encode()).hexdigest()[:16])
         return _present(before, facts, now, suspended=route.suspended)

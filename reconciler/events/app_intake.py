@@ -22,6 +22,7 @@ from reconciler.engine.revision import ActiveRevision
 from reconciler.events.app_routing import AppEndpoint, app_endpoints, unrouted
 from reconciler.events.group_commit import InboxFull
 from reconciler.events.intake import ACCEPTED, BUSY, CONTRADICTED, REFUSED, Intake, LastDelivery, OnDelivery, no_reader
+from reconciler.events.traces import with_sender
 from reconciler.model.errors import ReconcilerError, StateError
 from reconciler.model.events import Delivery, Event, EventState, Origin, Refusal, Rejection
 from reconciler.model.resources import ResourceId, SecretRef
@@ -127,7 +128,7 @@ class AppIntake:
             self._refuse(endpoint, verdict, body, now)
             return REFUSED
         try:
-            return await self.accept(endpoint, verdict, Origin.DELIVERED, now)
+            return await self.accept(endpoint, with_sender(self._context.tracer, verdict, headers), Origin.DELIVERED, now)
         except (InboxFull, StateError) as error:
             self._context.log.error("delivery_not_stored", app=endpoint.uid, code=error.code, error=error.message)
             return self._busy()

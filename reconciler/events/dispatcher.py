@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,12 +19,15 @@ from reconciler.events.endpoints import integration_path, source_spec, source_ty
 from reconciler.events.evaluation import SOURCE_PART, EventEvaluator, Last, Stopped
 from reconciler.events.group_commit import at_fault
 from reconciler.events.routing import RoutingJob, Wiring, route, wire
+from reconciler.events.traces import event_spans, with_trace
 from reconciler.failpoints import failpoint
 from reconciler.model.errors import StateError
 from reconciler.model.events import Event, EventState, RejectedBy
 from reconciler.model.records import JournalEntry
 from reconciler.model.resources import Kind, ResourceId
-from reconciler.state.routing import Join, Routing
+from reconciler.stages.traces import item_context
+from reconciler.state.routing import Join, Routing, SpansOf, no_spans
+from reconciler.tracing import within
 from reconciler.wakeup import wait_at_most
 
 BATCH = 200
@@ -177,7 +181,7 @@ class Dispatcher:
     async def _quarantine(self, event: Event, skip: frozenset[str], why: str) -> None:
         where = ", ".join(sorted(part for part in skip if part)) or str(event.source)
         routing = Routing(event.id, EventState.QUARANTINED, "overrun", f"evaluating it for {where} was stopped: {why}")
-        await self._settle([routing])
+        await self._settle([routing], self._spans_of([event], event.received_at))
         self._on_trouble()
         self._log_quarantine(event, routing.message)
 
@@ -199,7 +203,8 @@ class Dispatcher:
         runs = self._runs(pending)
         routings = await self._routings(batch, runs, skip)
         failpoint("events-before-settle")
-        settled = await self._settle([routings[event.id] for event, _ in pending if event.id in routings])
+        spans_of = self._spans_of([event for event, _ in pending], now)
+        settled = await self._settle([routings[event.id] for event, _ in pending if event.id in routings], spans_of)
         failpoint("events-after-settle")
         self._counts = {}
         store = self._current.context.store
@@ -237,7 +242,16 @@ class Dispatcher:
             self._record_stop(stopped)
         for event_id, routing in evaluated.routings.items():
             routings[event_id] = self._without_suspended(routing, wiring, now)
+        tracer = self._current.context.tracer
+        if tracer.on:
+            events = {event.id: event for event, _ in batch.pending}
+            routings = {event_id: with_trace(tracer, events[event_id], routing) for event_id, routing in routings.items()}
         return routings
+
+    def _spans_of(self, events: Sequence[Event], began: float) -> SpansOf:
+        """Return what makes the spans of ``events`` when they are settled."""
+        tracer = self._current.context.tracer
+        return functools.partial(event_spans, tracer, {event.id: event for event in events}, began) if tracer.on else no_spans
 
     def _record_stop(self, stopped: Stopped) -> None:
         """Record where the worker was stopped: the next attempt at the event skips that part."""
@@ -268,7 +282,7 @@ class Dispatcher:
             store.begin_attempts({event.id: 0 if event.source in apart else 1 for event, _ in pending}, self._holder)
         return _Batch(pending, store.same_before([event for event, _ in pending]), store.now())
 
-    async def _settle(self, routings: Sequence[Routing]) -> list[Routing]:
+    async def _settle(self, routings: Sequence[Routing], spans_of: SpansOf) -> list[Routing]:
         """Commit the effects of a batch; returns the routings that were committed here, and not before by another process.
 
         If the batch cannot be committed, and the database is not the cause, each event is committed alone: an event whose effects
@@ -276,21 +290,21 @@ class Dispatcher:
         """
         context = self._current.context
         try:
-            return await context.store.settle_events(routings)
+            return await context.store.settle_events(routings, spans_of)
         except Exception as error:
             if not at_fault(error):
                 raise
         settled: list[Routing] = []
         for routing in routings:
             try:
-                settled += await context.store.settle_events([routing])
+                settled += await context.store.settle_events([routing], spans_of)
             except Exception as error:
                 if not at_fault(error):
                     raise
                 context.log.exception("event_failed", event_id=routing.event_id, code="RC9001", error=type(error).__name__)
                 why = f"its effects cannot be stored: {type(error).__name__}"
                 rejected = Routing(routing.event_id, EventState.FAILED, "error", why)
-                settled += await context.store.settle_events([rejected])
+                settled += await context.store.settle_events([rejected], spans_of)
         return settled
 
     def wiring(self) -> Wiring:
@@ -357,14 +371,11 @@ class Dispatcher:
             self._on_queued()
         for routing in routings:
             for item in routing.items:
-                log.info(
-                    "item_queued",
-                    kind="Stage",
-                    name=item.stage.name,
-                    canvas=item.stage.canvas,
-                    item=item.id,
-                    revision=item.revision,
-                )
+                stage = item.stage
+                with within(item_context(context.tracer, item)):
+                    log.info(
+                        "item_queued", kind="Stage", name=stage.name, canvas=stage.canvas, item=item.id, revision=item.revision
+                    )
             for item_id, report, why in routing.unreported:
                 log.warning("report_without_target", item=item_id, report=report, reason=why)
             if routing.state in (EventState.FAILED, EventState.QUARANTINED):

@@ -15,6 +15,7 @@ from reconciler.model.executions import EndReason, Execution, ExecutionState, It
 from reconciler.model.resources import Kind
 from reconciler.stages import statuses
 from reconciler.stages.items import again
+from reconciler.stages.traces import ended_wait
 from reconciler.stages.views import execution_view, item_view, previous_view, report_view, runs_view, unreported_view
 
 
@@ -100,7 +101,9 @@ class ExecutionCommands:
                 item, stage.typed(StageSpec), Result.CANCELLED, EndReason.USER, now, message=f"discarded by {who}"
             )
             audit = self._lookup.audit("discard", who, item.stage, item=item.id)
-            if await store.discard_item(item.id, "user", f"discarded by {who}", reports=reports, audit=audit):
+            tracer = self._context.tracer
+            spans = ended_wait(tracer, item, await store.votes(item.id), stage, now=now, discarded="user")
+            if await store.discard_item(item.id, "user", f"discarded by {who}", reports=reports, audit=audit, spans=spans):
                 self._wake()
                 return {"item": item.id, "state": "discarded"}
         if execution is None:

@@ -16,6 +16,7 @@ from reconciler.engine.revision import ActiveRevision
 from reconciler.events.delivery_ids import sent_id
 from reconciler.events.endpoints import Endpoint, Rotation, endpoints, keys_for, numbers_for, rotation_cursor, rotation_of
 from reconciler.events.group_commit import InboxFull, Writer
+from reconciler.events.traces import with_sender
 from reconciler.model.errors import StateError
 from reconciler.model.events import Delivery, Event, EventState, Origin, Refusal, Rejection
 from reconciler.model.resources import ResourceId
@@ -79,7 +80,7 @@ class Intake:
         if endpoint is None or isinstance(verdict, Rejection):
             self._refuse(endpoint, verdict, now)
             return REFUSED
-        return await self._accept(endpoint, verdict, now)
+        return await self._accept(endpoint, with_sender(self._context.tracer, verdict, headers), now)
 
     def endpoints(self) -> Mapping[str, Endpoint]:
         """Return the endpoints of the active revision, by uid."""
@@ -223,6 +224,7 @@ class Intake:
             reason=reason,
             message=message,
             headers=delivery.headers,
+            trace=delivery.trace,
         )
 
     # -- state over restarts ----------------------------------------------------------------------------------------

@@ -445,6 +445,12 @@ _TABLE = (
         "Fix the key in reconciler.yaml or in the environment. docs/configuration.md lists all keys.",
     ),
     Code(
+        "RC3012",
+        "OpenTelemetry is not installed",
+        "`telemetry.enabled` is true, and the libraries that the extra `otel` brings are missing.",
+        "`pip install 'integrations-reconciler[otel]'` into the environment of the program, or set `telemetry.enabled` to false.",
+    ),
+    Code(
         "RC3002",
         "Files already exist",
         "`reconciler init` found files with the names that it would write.",
@@ -1375,6 +1381,7 @@ LASTING = frozenset(
     [
         "RC2015",
         "RC3010",
+        "RC3012",
         "RC4010",
         "RC4011",
         "RC4012",

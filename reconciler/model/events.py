@@ -55,6 +55,8 @@ class Delivery:
     source asks for is the event's type; it remains one event."""
     digest: str = ""
     """SHA-256 (hex) of the part of the payload that is the same in every copy of the event; empty: that of ``body``."""
+    trace: str = ""
+    """``traceparent`` that its sender names; empty if that is of no interest."""
 
 
 class Origin(enum.StrEnum):
@@ -99,6 +101,12 @@ class Event:
     reason: str = ""
     message: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
+    trace: str = ""
+    """``traceparent`` of what led to it: the execution of a stage, or what its sender names. Empty without tracing."""
+    links: tuple[str, ...] = ()
+    """``traceparent`` of the other events of a group's set."""
+    replays: int = 0
+    """How often it was made pending again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,6 +88,10 @@ class Item:
     """How the previous attempt ended."""
     resource: str = ""
     """``executor.resource.name`` after templates; empty where the manifest fixes it."""
+    trace: str = ""
+    """``traceparent`` of the span of its event; empty if it was queued without tracing."""
+    queued_at: float = 0.0
+    """When it was queued for a further attempt; 0 for the first one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,6 +95,8 @@ class Occurrence:
     """It ends the incident ``key`` and starts none."""
     instant: bool = False
     """The incident ends as it starts."""
+    trace: str = ""
+    """``traceparent`` of the execution that it reports; empty without tracing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,8 @@ class Incident:
     """Of what a change is reported for; without texts that change by themselves."""
     unreported: bool = False
     """It started while its Notification was suspended."""
+    trace: str = ""
+    """That of its occurrence."""
 
     @property
     def open(self) -> bool:

@@ -22,6 +22,8 @@ from reconciler.model.times import iso
 from reconciler.notifications.message import message_of
 from reconciler.notifications.senders import SinkFactory, follows_revision, is_final, sink_name
 from reconciler.notifications.sinks.base import PartlySent
+from reconciler.notifications.traces import notice_context, notice_spans
+from reconciler.tracing import within
 from reconciler.wakeup import wait_at_most
 
 LEASE_S = 180.0
@@ -181,7 +183,8 @@ class NotificationOutbox:
             if not notice.refresh and not await store.note_attempt(notice, await store.now(), place.use):
                 return True
             failpoint("notice-before-send")
-            target = await sink.send(message, place.use.target)
+            with within(notice_context(self._context.tracer, notice)):
+                target = await sink.send(message, place.use.target)
             failpoint("notice-after-send")
         except StateError:
             raise
@@ -195,10 +198,12 @@ class NotificationOutbox:
             return False
         now = await store.now()
         again_at = now + sink.refresh_s if sink.refresh_s and notice.incident.open else 0.0
-        await store.end_notice(notice, now, target=target, again_at=again_at, former=place.former)
+        spans = notice_spans(self._context.tracer, notice, sink.name, now)
+        await store.end_notice(notice, now, target=target, again_at=again_at, former=place.former, spans=spans)
         failpoint("notice-after-record")
         self._count(sink.name, "sent")
-        self._context.log.info("notification_sent", **_fields(notice), sink=sink.name)
+        with within(notice_context(self._context.tracer, notice)):
+            self._context.log.info("notification_sent", **_fields(notice), sink=sink.name)
         self._on_change()
         return True
 

@@ -17,6 +17,7 @@ from reconciler.engine.current import Current
 from reconciler.failpoints import failpoint
 from reconciler.model.errors import NotFound, ReconcilerError, StateError, ValidationFailed
 from reconciler.model.reviews import CheckReport, CommitState, Conclusion, ReviewState
+from reconciler.model.traces import Attribute, AttributeValue
 from reconciler.reviews import texts
 from reconciler.reviews.approvals import decide
 from reconciler.reviews.intake import described, ended
@@ -27,6 +28,7 @@ from reconciler.reviews.target import ReviewTarget, review_url
 from reconciler.reviews.verdict import Verdict
 from reconciler.source.errors import BranchGone, RefUnknown
 from reconciler.state.reviews import NEVER
+from reconciler.tracing import span
 
 MAX_CRASHES = 5
 """Processes that may end while they work on one commit; then the review ends without a verdict."""
@@ -81,7 +83,11 @@ class Reviewer:
         if state.closed:
             await self._ended(work)
         elif state.head != state.done_head:
-            await self._review(work)
+            with span(self._context.tracer, f"review {self._context.config.review.check}", _attributes(state)) as live:
+                await self._review(work)
+                live.attributes |= {Attribute.CONCLUSION: work.row.state.conclusion}
+                if work.row.state.digest:
+                    live.attributes[Attribute.DIGEST] = work.row.state.digest
         elif state.wish is not None:
             await self._wished(work)
         elif state.comment_due:
@@ -254,6 +260,17 @@ class Reviewer:
             await work.row.save(kept, due)
         except ReviewChanged:
             return
+
+
+def _attributes(state: ReviewState) -> dict[str, AttributeValue]:
+    """Return the pull request and the commit that a review is about."""
+    known = {
+        Attribute.REPOSITORY: state.repository,
+        Attribute.CHANGE: str(state.number or ""),
+        Attribute.HEAD_REVISION: state.head,
+        Attribute.HEAD_NAME: state.ref,
+    }
+    return {name: value for name, value in known.items() if value}
 
 
 def _redacted(report: CheckReport, redact: Callable[[str], str]) -> CheckReport:

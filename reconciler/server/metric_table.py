@@ -268,6 +268,17 @@ GROUPS = (
         ),
     ),
     MetricGroup(
+        "Traces",
+        (
+            _counter(
+                "telemetry_spans_total",
+                "Spans by outcome: exported, dropped (no room), refused (by the collector); no series without telemetry.",
+                "outcome",
+            ),
+            _gauge("telemetry_spans_waiting", "Spans that wait for their export; no series without telemetry."),
+        ),
+    ),
+    MetricGroup(
         "State and peers",
         (
             _histogram(

@@ -34,6 +34,7 @@ from reconciler.server.metric_table import MAX_NAMES, METRICS, OTHER
 from reconciler.server.state_metrics import StateCollector
 from reconciler.server.view_metrics import ViewCollector
 from reconciler.state.thread import StateThread
+from reconciler.tracing import Tracer
 
 DELIVERY_OUTCOMES = ("accepted", "duplicate", "contradicted", "busy", "unrouted", "not-asked-for", *Refusal)
 MISSED_OUTCOMES = ("redelivered", "recovered", "lost")
@@ -158,6 +159,18 @@ class Metrics:
     def watch_notifications(self, counts: Mapping[tuple[str, str], int]) -> None:
         """Expose attempts to send a message, by sink and outcome."""
         self._watch(lambda to: [to.rows("reconciler_notifications_total", sorted(dict(counts).items()))])
+
+    def watch_spans(self, tracer: Tracer) -> None:
+        """Expose the spans of ``tracer`` by outcome, and those that wait; no series without telemetry."""
+
+        def spans(to: Families) -> list[Metric]:
+            waiting = [((), float(tracer.waiting))] if tracer.on else []
+            return [
+                to.rows("reconciler_telemetry_spans_total", [((name,), n) for name, n in sorted(tracer.counts.items())]),
+                to.rows("reconciler_telemetry_spans_waiting", waiting),
+            ]
+
+        self._watch(spans)
 
     def watch_state(self, measurements: Measurements, thread: StateThread) -> None:
         """Expose what was measured of the state."""

@@ -18,9 +18,9 @@ from reconciler.model.events import Event, EventState, Origin
 from reconciler.model.executions import EndReason, Execution, ExecutionState, Item, Result, outputs_of
 from reconciler.model.incidents import Occurrence
 from reconciler.model.times import iso
-from reconciler.stages import statuses
+from reconciler.stages import statuses, traces
 from reconciler.stages.context import Ended, Work, stored_run
-from reconciler.state.inbox import new_event_id
+from reconciler.state.inbox import Arrival, new_event_id
 from reconciler.state.reports import PendingReport
 
 BACKOFF_S = 10.0
@@ -51,17 +51,26 @@ async def finish(context: Context, work: Work, ended: Ended) -> Execution:
         status=ended.report.conclusion if ended.report is not None else execution.status,
     )
     retry = next_attempt(work, finished) if ended.terminated else None
-    event: Event | None = None
+    arrival: Arrival | None = None
     occurrences: list[Occurrence] = []
-    body, reports = b"", tuple[PendingReport, ...]()
+    reports: tuple[PendingReport, ...] = ()
     if retry is None:
         event, body = _completion(finished, item, outputs, owner=context.owner)
+        own = traces.execution_context(context.tracer, item, finished.id)
+        arrival = Arrival(dataclasses.replace(event, trace=own.traceparent) if own is not None else event, body)
         url = finished.run.url if finished.run is not None else ""
         reports = statuses.at_end(item, spec, result, why, now, url=url, message=message)
-        occurrences = ends_of(finished, item.label)
+        trace = own.traceparent if own is not None else ""
+        occurrences = [dataclasses.replace(each, trace=trace) for each in ends_of(finished, item.label)]
     failpoint("execution-before-finish")
     saved = await context.store.finish_execution(
-        finished, outputs=outputs, retry=retry, event=event, body=body, reports=reports, occurrences=occurrences
+        finished,
+        outputs=outputs,
+        retry=retry,
+        arrival=arrival,
+        reports=reports,
+        occurrences=occurrences,
+        spans=traces.finished(context.tracer, work, item, finished),
     )
     failpoint("execution-after-finish")
     return saved
@@ -90,7 +99,8 @@ async def abandon(context: Context, execution: Execution, message: str) -> None:
         finished_at=now,
         next_at=0.0,
     )
-    await context.store.finish_execution(lost, outputs={}, occurrences=ends_of(lost, lost.label))
+    spans = traces.finished(context.tracer, None, item, lost)
+    await context.store.finish_execution(lost, outputs={}, occurrences=ends_of(lost, lost.label), spans=spans)
 
 
 async def _outputs(context: Context, work: Work, ended: Ended) -> Mapping[str, Any]:

@@ -110,5 +110,6 @@ def again(item: Item, execution_id: str, number: int | str, stage: Resource, now
         rerun_of=execution_id,
         attempt=1,
         not_before=0.0,
+        queued_at=0.0,
     )
     return Queued(fresh, snapshot_of(stage), statuses.at_phase(fresh, stage.typed(StageSpec), statuses.QUEUED, now))

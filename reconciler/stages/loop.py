@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -14,7 +15,9 @@ from reconciler.model.resources import Resource, ResourceId
 from reconciler.stages.admission import Settings, decide, settings_of
 from reconciler.stages.identity import refused
 from reconciler.stages.reports import ReportLoop
+from reconciler.stages.traces import execution_context, item_context, waits_of
 from reconciler.state.queue import Admission
+from reconciler.tracing import within
 from reconciler.wakeup import wait_at_most
 
 IDLE_S = 1.0
@@ -92,25 +95,29 @@ class StageLoop:
         def choose(items: Sequence[Item], running: int, votes: Mapping[str, Sequence[Vote]]) -> Admission:
             # The time is read under the lock: a process that was paused before has an old one.
             now = context.store.sync.now()
-            return decide(items, running, votes, settings=settings, snapshots=snapshots, now=now)
+            admission = decide(items, running, votes, settings=settings, snapshots=snapshots, now=now)
+            if not context.tracer.on:
+                return admission
+            spans = waits_of(context.tracer, admission, items, votes, snapshots=snapshots, now=now)
+            return dataclasses.replace(admission, spans=tuple(spans))
 
         admission = await context.store.admit(stage, choose)
         if admission.start:
             self._on_due()
-        for execution in admission.start:
-            context.log.info(
-                "execution_created",
-                kind="Stage",
-                name=stage.name,
-                canvas=stage.canvas,
-                execution=execution.id,
-                item=execution.item_id,
-            )
-        for item_id, (reason, message) in admission.discard.items():
-            context.log.info(
-                "item_discarded", kind="Stage", name=stage.name, canvas=stage.canvas, item=item_id, reason=reason, error=message
-            )
+        self._log_admission(stage, admission, {item.id: item for item in queued})
         return admission
+
+    def _log_admission(self, stage: ResourceId, admission: Admission, items: Mapping[str, Item]) -> None:
+        log, tracer = self._current.context.log, self._current.context.tracer
+        names = {"kind": "Stage", "name": stage.name, "canvas": stage.canvas}
+        for execution in admission.start:
+            item = items.get(execution.item_id)
+            with within(execution_context(tracer, item, execution.id) if item is not None else None):
+                log.info("execution_created", **names, execution=execution.id, item=execution.item_id)
+        for item_id, (reason, message) in admission.discard.items():
+            item = items.get(item_id)
+            with within(item_context(tracer, item) if item is not None else None):
+                log.info("item_discarded", **names, item=item_id, reason=reason, error=message)
 
     async def _snapshots(self, items: list[Item]) -> dict[str, Resource]:
         context = self._current.context

@@ -24,11 +24,14 @@ from reconciler.model.errors import (
 )
 from reconciler.model.executions import DeploymentRequest, ReportKind, StatusReport
 from reconciler.model.resources import ResourceId
+from reconciler.model.traces import SpanRecord
 from reconciler.stages.exclusion import Guard, exclusive
 from reconciler.stages.executors import ExecutorResolver
 from reconciler.stages.statuses import NewDeployment, ReportPayload, payload_of
+from reconciler.stages.traces import report_context, reported
 from reconciler.state.reports import PendingReport
 from reconciler.state.values import FenceLost
+from reconciler.tracing import error_word, within
 
 LEASE_S = 120.0
 BATCH = 50
@@ -61,15 +64,27 @@ class ReportLoop:
         return len(due)
 
     async def _send_exclusively(self, report: PendingReport) -> None:
-        async with exclusive(self._context, f"report/{report.item_id}", self._holder, LEASE_S) as guard:
-            if guard is not None:
-                await self._write(report, guard)
+        tracer = self._context.tracer
+        item = await self._context.store.item(report.item_id) if tracer.on else None
+        with within(report_context(tracer, item, report)):
+            async with exclusive(self._context, f"report/{report.item_id}", self._holder, LEASE_S) as guard:
+                if guard is not None:
+                    await self._write(report, guard)
+
+    async def _spans(self, report: PendingReport, now: float, error: str = "") -> list[SpanRecord]:
+        tracer = self._context.tracer
+        if not tracer.on:
+            return []
+        first = payload_of(report).failed_at
+        item = await self._context.store.item(report.item_id)
+        return reported(tracer, item, report, since=report.due_at if first is None else first, now=now, error=error)
 
     async def _write(self, report: PendingReport, guard: Guard) -> None:
         store = self._context.store
         try:
             target = await self._send(report, guard)
-            await store.end_report(report, await store.now(), target=target)
+            now = await store.now()
+            await store.end_report(report, now, target=target, spans=await self._spans(report, now))
             self._context.log.info("status_reported", kind=report.kind, state=report.state, item=report.item_id)
         except FenceLost:
             return  # the process that took over writes it
@@ -100,7 +115,8 @@ class ReportLoop:
         never = isinstance(error, NotImplementedYet)  # the event's provider accepts no statuses
         if never or (final and failures > 2) or now - first > GIVE_UP_S:
             self._context.log.error("status_abandoned", **_fields(report, error))
-            await store.end_report(report, now, error=error.message)
+            spans = await self._spans(report, now, error_word(error))
+            await store.end_report(report, now, error=error.message, spans=spans)
             return
         pause = pause_after(self._context, failures, error)
         refused = isinstance(error, PermissionDenied | AuthFailed) and payload.integration

@@ -29,7 +29,9 @@ from reconciler.stages.executors import ExecutorResolver
 from reconciler.stages.finish import abandon, finish
 from reconciler.stages.poll import poll, poll_finished
 from reconciler.stages.start import start
+from reconciler.stages.traces import execution_context
 from reconciler.state.values import FenceLost
+from reconciler.tracing import within
 
 STEP_S = 240.0
 """A step that takes longer is postponed."""
@@ -59,7 +61,8 @@ class StageRunner:
             async with asyncio.timeout(STEP_S):
                 work = await self._load(execution_id)
                 if work is not None:
-                    await self._advance(work, guard)
+                    with within(execution_context(self._context.tracer, work.item, execution_id)):
+                        await self._advance(work, guard)
         except (FenceLost, StateError):
             raise
         except Exception as error:

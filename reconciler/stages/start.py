@@ -19,7 +19,7 @@ from reconciler.model.errors import (
     StateError,
 )
 from reconciler.model.executions import EndReason, ExecutionState, Result, Run, RunStatus
-from reconciler.stages import statuses
+from reconciler.stages import statuses, traces
 from reconciler.stages.context import FIRST_POLL_S, Ended, StepContext, StepOutcome, Work, stored_run
 from reconciler.stages.exclusion import Guard
 
@@ -106,7 +106,8 @@ async def _started(steps: StepContext, work: Work, run: Run | None) -> StepOutco
         next_at=work.now if over else work.now + FIRST_POLL_S,
     )
     reports = statuses.at_phase(work.item, work.spec, statuses.RUNNING, work.now, url=run.url)
-    saved = await steps.context.store.save_execution(changed, reports=reports)
+    spans = traces.started(steps.context.tracer, work, changed)
+    saved = await steps.context.store.save_execution(changed, reports=reports, spans=spans)
     await steps.log("execution_started", saved, external_id=run.external_id, url=run.url)
     failpoint("execution-after-record")
     return StepOutcome(dataclasses.replace(work, execution=saved), poll_now=over)

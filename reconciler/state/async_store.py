@@ -237,6 +237,12 @@ class AsyncStore:
     open_incidents = _on_thread(Store.open_incidents)
     waiting_messages = _on_thread(Store.waiting_messages)
 
+    # `reconciler.state.spans`
+    count_spans = _on_thread(Store.count_spans)
+    drop_spans = _on_thread(Store.drop_spans)
+    trim_spans = _on_thread(Store.trim_spans)
+    waiting_spans = _on_thread(Store.waiting_spans)
+
     # `reconciler.state.audit`
     append_audit = _on_thread(Store.append_audit)
     audit_tail = _on_thread(Store.audit_tail)

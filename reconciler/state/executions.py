@@ -14,11 +14,13 @@ from reconciler.model.codec import decode, encode
 from reconciler.model.executions import Execution, ExecutionState, Item, Result
 from reconciler.model.records import AuditEntry
 from reconciler.model.resources import ResourceId
+from reconciler.model.traces import SpanRecord
 from reconciler.model.values import JsonObject
 from reconciler.state import tables
 from reconciler.state.audit import append_entries
 from reconciler.state.database import Database, locked, newest, upsert
 from reconciler.state.reports import PendingReport, insert_reports
+from reconciler.state.spans import insert_spans
 from reconciler.state.values import FenceLost
 
 i, x, o = tables.item, tables.execution, tables.output
@@ -51,11 +53,14 @@ class ExecutionStore(Database):
             query = select(x.c.payload).where(x.c.item_id == item_id).order_by(x.c.created_at)
             return [decode(Execution, payload) for payload in connection.execute(query).scalars()]
 
-    def save_execution(self, execution: Execution, *, reports: Sequence[PendingReport] = ()) -> Execution:
+    def save_execution(
+        self, execution: Execution, *, reports: Sequence[PendingReport] = (), spans: Sequence[SpanRecord] = ()
+    ) -> Execution:
         """Store an execution and return it with its new version. Raises `FenceLost` when another process has written it since."""
         with self._write() as connection:
             changed = save_version(connection, execution)
             insert_reports(connection, reports)
+            insert_spans(connection, spans)
         return changed
 
     def ask_cancel(self, execution_id: str, by: str, at: float, *, audit: AuditEntry) -> bool:

@@ -323,8 +323,9 @@ def _had_effect(connection: SqlConnection, event_id: str) -> bool:
 def _set_pending(connection: SqlConnection, event_id: str, payload: bytes) -> None:
     """Make a stored event pending, without attempts. Effects that it had stay and are not repeated."""
     e, r, a = tables.event, tables.rejection, tables.attempt
-    pending = {"state": EventState.PENDING.value, "reason": "", "message": ""}
-    changed = json.dumps({**json.loads(payload), **pending}).encode()
+    known = json.loads(payload)
+    pending = {"state": EventState.PENDING.value, "reason": "", "message": "", "replays": known.get("replays", 0) + 1}
+    changed = json.dumps({**known, **pending}).encode()
     connection.execute(update(e).where(e.c.id == event_id).values(state=EventState.PENDING.value, payload=changed))
     connection.execute(delete(r).where(r.c.event_id == event_id))
     connection.execute(delete(a).where(a.c.event_id == event_id))

@@ -36,6 +36,8 @@ class Join:
     emit: bool
     """Whether an incomplete set is emitted at its deadline."""
     drop: bool
+    trace: str = ""
+    """``traceparent`` of the event; empty without tracing."""
 
 
 class _SetRule(msgspec.Struct, frozen=True):
@@ -52,6 +54,8 @@ class _EventSet(msgspec.Struct, frozen=True):
     events: dict[str, str] = {}
     origins: dict[str, dict[str, Any]] = {}
     join: _SetRule = _SetRule()
+    traces: dict[str, str] = {}
+    """``traceparent`` of each event, by connection, the newest last."""
 
 
 class JoinStore(Database):
@@ -109,6 +113,7 @@ def join_event(connection: SqlConnection, event_id: str, join: Join, now: float)
         {**before.events, join.connection: event_id},
         {**before.origins, join.connection: dict(join.origin)},
         rule,
+        {**{name: trace for name, trace in before.traces.items() if name != join.connection}, join.connection: join.trace},
     )
     if set(join.needed) <= set(events.events):
         _emit(connection, _Round(join.group, join.key, number), events, now)
@@ -149,6 +154,7 @@ def _emit(connection: SqlConnection, current: _Round, events: _EventSet, now: fl
         "origin": _joined(events.origins.get(name, {}) for name in events.join.needed),
     }
     content = orjson.dumps(body)
+    traces = [trace for trace in events.traces.values() if trace]
     event = Event(
         id=new_event_id(now),
         source=current.group,
@@ -158,6 +164,8 @@ def _emit(connection: SqlConnection, current: _Round, events: _EventSet, now: fl
         state=EventState.PENDING,
         received_at=now,
         occurred_at=now,
+        trace=traces[-1] if traces else "",  # the event that completed the set
+        links=tuple(traces[:-1]),
     )
     insert_events(connection, [Arrival(event, content)])
     _next_round(connection, current, now)

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, inspect, text
 
 from reconciler.failpoints import failpoint
 
-HEAD = "0011"
+HEAD = "0012"
 FIRST_SHARED = "0011"
 """The first schema that a program of another release may use, too."""
 _SCRIPTS = Path(__file__).parent / "migrations"

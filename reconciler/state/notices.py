@@ -5,7 +5,7 @@ A message that ends an incident at a former sink has no place in that order: a s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from sqlalchemy import Connection as SqlConnection
@@ -13,9 +13,11 @@ from sqlalchemy import select, update
 
 from reconciler.model.codec import decode, encode
 from reconciler.model.incidents import Notice, NoticePhase, SinkRecord, SinkUse
+from reconciler.model.traces import SpanRecord
 from reconciler.state import incident_tables
 from reconciler.state.database import Database, upsert
 from reconciler.state.incidents import record_of, save_record
+from reconciler.state.spans import insert_spans
 
 i, n, t = incident_tables.incident, incident_tables.notice, incident_tables.sink_target
 _FORMER = NoticePhase.RELEASE.value
@@ -95,6 +97,7 @@ class NoticeStore(Database):
         target: Mapping[str, str] | None = None,
         again_at: float = 0.0,
         former: bool = False,
+        spans: Sequence[SpanRecord] = (),
     ) -> None:
         """Record that ``notice`` was sent, to a sink that is not the present one if ``former``.
 
@@ -108,6 +111,7 @@ class NoticeStore(Database):
                 return
             stored = decode(Notice, payload)
             _keep_target(connection, notice, target)
+            insert_spans(connection, spans)
             values: dict[str, object] = {"done_at": now, "refresh_at": 0.0}
             if stored.version != notice.version:
                 values = {"payload": encode(replace(stored, attempted_at=0.0, failures=0, failed_at=0.0))}

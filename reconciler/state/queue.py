@@ -11,11 +11,11 @@ from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import delete, func, select, update
 
 from reconciler.model.codec import decode, encode
-from reconciler.model.events import Event
 from reconciler.model.executions import Effect, Execution, Item, ItemState, Vote
 from reconciler.model.incidents import Occurrence
 from reconciler.model.records import AuditEntry
 from reconciler.model.resources import ResourceId
+from reconciler.model.traces import SpanRecord
 from reconciler.model.values import JsonObject
 from reconciler.state import tables
 from reconciler.state.audit import append_entries
@@ -25,6 +25,7 @@ from reconciler.state.inbox import Arrival, insert_events
 from reconciler.state.incidents import insert_occurrences
 from reconciler.state.leases import lock_name
 from reconciler.state.reports import PendingReport, insert_reports
+from reconciler.state.spans import insert_spans
 
 i, x, v, p, o, r = tables.item, tables.execution, tables.vote, tables.pin, tables.output, tables.report
 LOOKED_AT = 500
@@ -42,6 +43,8 @@ class Admission:
     """Item id → (reason, message)."""
     waiting: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     reports: tuple[PendingReport, ...] = ()
+    spans: tuple[SpanRecord, ...] = ()
+    """The waits that end with this decision."""
 
 
 Admit = Callable[[Sequence[Item], int, Mapping[str, Sequence[Vote]]], Admission]
@@ -144,7 +147,14 @@ class QueueStore(Database):
         return origins
 
     def discard_item(
-        self, item_id: str, reason: str, message: str, *, reports: Sequence[PendingReport], audit: AuditEntry
+        self,
+        item_id: str,
+        reason: str,
+        message: str,
+        *,
+        reports: Sequence[PendingReport],
+        audit: AuditEntry,
+        spans: Sequence[SpanRecord] = (),
     ) -> bool:
         """Discard a queued item. Returns False if it is not queued any more."""
         with self._write() as connection:
@@ -154,6 +164,7 @@ class QueueStore(Database):
                 return False
             set_item(connection, decode(Item, payload), ItemState.DISCARDED, reason, message)
             insert_reports(connection, reports)
+            insert_spans(connection, spans)
             append_entries(connection, self.signing_key, [audit])
         return True
 
@@ -181,12 +192,12 @@ class QueueStore(Database):
         *,
         outputs: JsonObject,
         retry: Item | None = None,
-        event: Event | None = None,
-        body: bytes = b"",
+        arrival: Arrival | None = None,
         reports: Sequence[PendingReport] = (),
         occurrences: Sequence[Occurrence] = (),
+        spans: Sequence[SpanRecord] = (),
     ) -> Execution:
-        """Finish an execution in one commit: its item is done, or queued again (``retry``); its event is stored."""
+        """Finish an execution in one commit: its item is done, or queued again (``retry``); its event (``arrival``) is stored."""
         with self._write() as connection:
             changed = save_version(connection, execution)
             payload = connection.execute(select(i.c.payload).where(i.c.id == execution.item_id)).scalar()
@@ -202,14 +213,16 @@ class QueueStore(Database):
                         attempt=retry.attempt,
                         not_before=retry.not_before,
                         failure=retry.failure,
+                        queued_at=execution.finished_at,
                     )
                 else:
                     set_item(connection, item, ItemState.DONE)
             insert_outputs(connection, execution.id, outputs)
-            if event is not None:
-                insert_events(connection, [Arrival(event, body)])
+            if arrival is not None:
+                insert_events(connection, [arrival])
             insert_reports(connection, reports)
             insert_occurrences(connection, occurrences)
+            insert_spans(connection, spans)
         return changed
 
     # -- approvals --------------------------------------------------------------------------------------------------
@@ -314,6 +327,7 @@ def _carry_out(connection: SqlConnection, items: Mapping[str, Item], decision: A
         if (known.reason, known.message) != (reason, message):
             set_item(connection, known, ItemState.QUEUED, reason, message)
     insert_reports(connection, decision.reports)
+    insert_spans(connection, decision.spans)
 
 
 def set_item(

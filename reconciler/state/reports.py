@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,8 +10,10 @@ import orjson
 from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import select, update
 
+from reconciler.model.traces import SpanRecord
 from reconciler.state import tables
 from reconciler.state.database import Database, insert_new
+from reconciler.state.spans import insert_spans
 
 r = tables.report
 _COLUMNS = (r.c.item_id, r.c.kind, r.c.state, r.c.seq, r.c.due_at, r.c.payload)
@@ -46,12 +48,21 @@ class ReportStore(Database):
         with self._read() as connection:
             return [_report(*row) for row in connection.execute(query)]
 
-    def end_report(self, report: PendingReport, now: float, *, target: Mapping[str, Any] | None = None, error: str = "") -> None:
+    def end_report(
+        self,
+        report: PendingReport,
+        now: float,
+        *,
+        target: Mapping[str, Any] | None = None,
+        error: str = "",
+        spans: Sequence[SpanRecord] = (),
+    ) -> None:
         """Record that a status was written, or given up with ``error``. ``target`` is stored for the later ones of the same item."""
         with self._write() as connection:
             where = (r.c.item_id == report.item_id) & (r.c.kind == report.kind)
             own = orjson.dumps({**report.payload, "error": error})
             connection.execute(update(r).where(where, r.c.state == report.state).values(done_at=now, payload=own))
+            insert_spans(connection, spans)
             if target:
                 for state, payload in connection.execute(select(r.c.state, r.c.payload).where(where)).all():
                     changed = orjson.dumps({**orjson.loads(payload), **target})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import orjson
@@ -13,6 +13,7 @@ from sqlalchemy import bindparam, select, update
 from reconciler.model.codec import decode
 from reconciler.model.events import EventState, RejectedBy
 from reconciler.model.executions import Item
+from reconciler.model.traces import SpanRecord
 from reconciler.state import tables
 from reconciler.state.attempts import end_attempts
 from reconciler.state.database import Database, chunks, locked, upsert
@@ -21,6 +22,7 @@ from reconciler.state.joins import Join, join_event
 from reconciler.state.leases import lock_name
 from reconciler.state.queue import enqueue
 from reconciler.state.reports import PendingReport
+from reconciler.state.spans import insert_spans
 
 _NOTHING = ("", "")
 _HAD_EFFECTS = (EventState.PROCESSED, EventState.FAILED, EventState.QUARANTINED)
@@ -42,6 +44,15 @@ class Routing:
     """(item, kind, reason) of declared reports without a target: for the log."""
     joins: tuple[Join, ...] = ()
     rejections: tuple[RejectedBy, ...] = ()
+
+
+SpansOf = Callable[[Sequence[Routing], float], Sequence[SpanRecord]]
+"""(routings that are committed, time of the database) → the spans that end with them. Pure."""
+
+
+def no_spans(_routings: Sequence[Routing], _now: float) -> Sequence[SpanRecord]:
+    """Return nothing: there is no tracing."""
+    return ()
 
 
 class RoutingStore(Database):
@@ -67,10 +78,10 @@ class RoutingStore(Database):
                         stages[integration, external_id] = (*item.origin.get("through", ()), item.stage.path)
         return stages
 
-    def settle_events(self, routings: Sequence[Routing]) -> list[Routing]:
+    def settle_events(self, routings: Sequence[Routing], spans_of: SpansOf = no_spans) -> list[Routing]:
         """Commit the effects of a batch of events, each exactly once: an event that is not pending any more is skipped.
 
-        Returns the routings that were committed.
+        Returns the routings that were committed. ``spans_of`` is called with them, and its spans are part of the commit.
         """
         now = self.now()
         with self._write() as connection:
@@ -99,6 +110,7 @@ class RoutingStore(Database):
                 for rejection in routing.rejections
             ]
             upsert(connection, tables.rejection, rows)
+            insert_spans(connection, spans_of(counted, now))
         return counted
 
 

@@ -47,6 +47,7 @@ from reconciler.state.restoration import RestorationStore
 from reconciler.state.reviews import ReviewStore
 from reconciler.state.routing import RoutingStore
 from reconciler.state.sessions import SessionStore
+from reconciler.state.spans import SpanStore
 from reconciler.state.statuses import StatusStore
 from reconciler.state.tables import meta
 from reconciler.state.versions import VersionStore, may_use, refuse_alive, sign, too_new
@@ -92,6 +93,7 @@ class Store(
     BacklogStore,
     RestorationStore,
     VersionStore,
+    SpanStore,
 ):
     """The state of one installation. It is synchronous; on SQLite one thread at a time uses it (`reconciler.state.async_store.AsyncStore`)."""
 

@@ -197,7 +197,7 @@ def undo(store: Store) -> None:
     with store._write() as connection:
         for name, *_ in migration._MADE:
             connection.execute(text(f"DROP INDEX {name}"))
-        for table in ("review", "sink", "sink_target", "notice", "incident", "occurrence", "credential_alert"):
+        for table in ("trace_span", "review", "sink", "sink_target", "notice", "incident", "occurrence", "credential_alert"):
             connection.execute(text(f"DROP TABLE {table}"))
         connection.execute(text("DROP TABLE refused_credential"))
         connection.execute(text("DROP TABLE oidc_key"))

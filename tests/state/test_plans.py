@@ -288,6 +288,10 @@ CALLS: dict[str, Callable[[Store], Any]] = {
     "end_session": lambda store: store.end_session("a", 1.0),
     "ended_sessions": lambda store: store.ended_sessions(),
     "wake": lambda store: store.wake("a", 1.0),
+    "count_spans": lambda store: store.get_meta("x"),  # adds up all that waits, which is bounded
+    "drop_spans": lambda store: store.drop_spans([1, 2]),
+    "trim_spans": lambda store: store.trim_spans(5),
+    "waiting_spans": lambda store: store.waiting_spans(512),
 }
 
 

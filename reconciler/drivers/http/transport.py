@@ -7,6 +7,7 @@ is used in this module only: another transport changes `HttpSession` and nothing
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import socket
 import ssl
@@ -26,6 +27,7 @@ from httpx_aiohttp import AiohttpTransport
 
 from reconciler.drivers.http.clock import ProviderClock
 from reconciler.drivers.http.network import NetworkPolicy
+from reconciler.drivers.http.spans import answered, carrying, request_span
 from reconciler.model.errors import (
     AddressRefused,
     ConfigError,
@@ -36,6 +38,7 @@ from reconciler.model.errors import (
     ReconcilerError,
     TLSFailed,
 )
+from reconciler.tracing import NO_TRACER, Tracer, current
 
 if TYPE_CHECKING:
     from reconciler.drivers.http.budget import Budget
@@ -73,14 +76,18 @@ class NetworkOptions(Protocol):
 
 
 class _Flight:
-    """One send: whether any byte of the request may have left. ``exact_url``: a URL that is sent as it is spelled; else empty."""
+    """One send: whether any byte of the request may have left, and the status of its answer (0: none yet).
 
-    __slots__ = ("exact_url", "sent", "write")
+    ``exact_url``: a URL that is sent as it is spelled; else empty.
+    """
+
+    __slots__ = ("exact_url", "sent", "status", "write")
 
     def __init__(self, *, write: bool, exact_url: str = "") -> None:
         self.write = write
         self.exact_url = exact_url
         self.sent = False
+        self.status = 0
 
 
 _FLIGHT: ContextVar[_Flight | None] = ContextVar("flight", default=None)
@@ -168,6 +175,8 @@ class HttpSession:
     ) -> None:
         self.allow = allow
         self.bounds = bounds or Bounds()
+        self.tracer: Tracer = NO_TRACER
+        """Records each request that is made within a span."""
         self._ca_bundle = ca_bundle
         self._proxy = proxy
         self._budgets: dict[int, Budget] = {}
@@ -240,7 +249,16 @@ class HttpSession:
         After a write may have left, a failure is `OutcomeUnknown`. With ``public`` only public addresses are allowed; the caller
         checks the spelling of the URL.
         """
-        transport = self._public if public else self._transport
+        if not self.tracer.on or current() is None:
+            return await self._exchange(outgoing, deadline_s, self._public if public else self._transport)
+        with request_span(self.tracer, wire_method(outgoing.method), outgoing.url, outgoing.provider) as live:
+            headers = carrying(self.tracer, outgoing.url, outgoing.headers)
+            outgoing = dataclasses.replace(outgoing, headers=headers)
+            answer = await self._exchange(outgoing, deadline_s, self._public if public else self._transport)
+            answered(live, answer.status)
+            return answer
+
+    async def _exchange(self, outgoing: OutgoingRequest, deadline_s: float, transport: AiohttpTransport | None) -> Answer:
         if transport is None:
             raise RuntimeError("the HTTP session is not open")
         request = httpx.Request(
@@ -257,6 +275,7 @@ class HttpSession:
         try:
             async with asyncio.timeout(deadline_s):
                 response = await transport.handle_async_request(request)
+                flight.status = response.status_code
                 try:
                     content = await _read_capped(response, name, self.bounds.max_bytes)
                 finally:
@@ -265,7 +284,7 @@ class HttpSession:
         except ProviderProtocolError as error:
             outcome = "protocol"
             if flight.write:
-                raise OutcomeUnknown(error.message, request=name) from None
+                raise OutcomeUnknown(error.message, status=error.status, request=name) from None
             raise
         except ReconcilerError:
             outcome = "refused-address"
@@ -340,7 +359,7 @@ def failure(error: BaseException, name: str, flight: _Flight) -> ProviderError:
         return ProviderUnavailable(f"{name}: no connection ({_reason(causes)})", request=name)
     reason = "no answer in time" if _has(causes, TimeoutError) else "the connection ended before the answer"
     if flight.write:
-        return OutcomeUnknown(f"{name}: {reason}; the outcome of the write is unknown", request=name)
+        return OutcomeUnknown(f"{name}: {reason}; the outcome of the write is unknown", status=flight.status, request=name)
     if _has(causes, aiohttp.ClientResponseError, zlib.error):
         return ProviderProtocolError(f"{name}: the answer is not valid HTTP", request=name)
     return ProviderUnavailable(f"{name}: {reason}", request=name)
