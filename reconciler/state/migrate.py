@@ -1,18 +1,40 @@
-"""Migrations: Alembic's, shipped in the wheel, run inside one transaction (DDL is transactional on both databases)."""
+"""The schema of a new database, and the migrations of an older one, inside one transaction (DDL is transactional on both databases).
+
+The migrations are Alembic's, shipped in the wheel. A new database gets the newest schema at once: a test proves that both are equal.
+"""
 
 from __future__ import annotations
 
 import threading
 from pathlib import Path
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, String, Table, inspect, text
 
 from reconciler.failpoints import failpoint
+from reconciler.state.tables import metadata
 
 HEAD = "0011"
 _SCRIPTS = Path(__file__).parent / "migrations"
 _LOCK_NUMBER = 7163002
 _alembic = threading.Lock()  # its environment is global in the process
+_APPEND_ONLY = "the audit log is append-only"
+_PROTECTION = {
+    "sqlite": tuple(
+        f"CREATE TRIGGER audit_no_{verb.lower()} BEFORE {verb} ON audit BEGIN SELECT RAISE(ABORT, '{_APPEND_ONLY}'); END"
+        for verb in ("UPDATE", "DELETE")
+    ),
+    "postgresql": (
+        f"CREATE FUNCTION audit_append_only() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION '{_APPEND_ONLY}'; END $$",
+        "CREATE TRIGGER audit_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit FOR EACH STATEMENT EXECUTE FUNCTION audit_append_only()",
+    ),
+}
+_VERSION = Table(
+    "alembic_version",
+    MetaData(),
+    Column("version_num", String(32), nullable=False),
+    PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
+)
+"""The table in which Alembic keeps the schema's version."""
 
 
 def current_revision(connection: Connection) -> str | None:
@@ -30,6 +52,28 @@ def known_revisions() -> frozenset[str]:
     return frozenset(script.revision for script in ScriptDirectory(str(_SCRIPTS)).walk_revisions())
 
 
+def make_schema(connection: Connection) -> None:
+    """Make the schema of `HEAD` in a new database within the caller's transaction, completely or not at all.
+
+    When several processes start at once, one makes it; the others wait for its commit and find nothing left to do.
+    """
+    _exclude_peers(connection)
+    if current_revision(connection) is not None:
+        return
+    metadata.create_all(connection, checkfirst=False)
+    for statement in _PROTECTION[connection.dialect.name]:
+        connection.execute(text(statement))
+    _VERSION.create(connection)
+    connection.execute(_VERSION.insert().values(version_num=HEAD))
+    failpoint("state-migrate")
+
+
+def _exclude_peers(connection: Connection) -> None:
+    """Wait until no other process changes the schema; on SQLite the caller's transaction has the write lock."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK_NUMBER})"))
+
+
 def upgrade(connection: Connection) -> None:
     """Upgrade the schema to `HEAD` within the caller's transaction, completely or not at all.
 
@@ -39,8 +83,7 @@ def upgrade(connection: Connection) -> None:
     from alembic.runtime.environment import EnvironmentContext
     from alembic.script import ScriptDirectory
 
-    if connection.dialect.name == "postgresql":
-        connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK_NUMBER})"))
+    _exclude_peers(connection)
     config = Config()
     config.set_main_option("script_location", str(_SCRIPTS))
     script = ScriptDirectory.from_config(config)

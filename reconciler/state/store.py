@@ -29,7 +29,7 @@ from reconciler.state.incidents import IncidentStore
 from reconciler.state.joins import JoinStore
 from reconciler.state.journal import JournalStore
 from reconciler.state.leases import LeaseStore
-from reconciler.state.migrate import HEAD, current_revision, known_revisions, upgrade
+from reconciler.state.migrate import HEAD, current_revision, known_revisions, make_schema, upgrade
 from reconciler.state.notice_log import NoticeLogStore
 from reconciler.state.notices import NoticeStore
 from reconciler.state.objects import ObjectStore
@@ -127,7 +127,7 @@ class Store(
         if file is not None and schema is not None:
             back_up(file, file.with_suffix(f".before-{HEAD}.db"))
         with self._write() as connection:
-            upgrade(connection)
+            (make_schema if schema is None else upgrade)(connection)
 
     def _name_incarnation(self) -> None:
         """Give a new state its id: when several processes open it at once, one of them chooses. The old anchor is removed."""
