@@ -186,7 +186,7 @@ class World:
         summary = self.status()["summary"]
         return bool(summary["total"]) and summary["total"] == summary["ready"]
 
-    def wait(self, check: Any, what: str = "", seconds: float = 30) -> Any:
+    def wait(self, check: Any, what: str = "", seconds: float = 60) -> Any:
         """Return what ``check`` returns once it is true."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:

@@ -38,7 +38,7 @@ def hurried_installation(folder: Path) -> Path:
         (programs / name).symlink_to(Path(sys.executable).parent / name)
     script = programs / "reconciler"
     script.write_text(
-        f"#!{programs / 'python'}\nimport os, sys\nsys.path.append({str(ROOT)!r})\nos.environ['HURRIED_S'] = '{MINUTE_S}'\n"
+        f"#!{programs / 'python'}\nimport os, sys\nsys.path.insert(0, {str(ROOT)!r})\nos.environ['HURRIED_S'] = '{MINUTE_S}'\n"
         "from tests.support.hurried import main\nsys.exit(main())\n"
     )
     script.chmod(0o755)
