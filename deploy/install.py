@@ -26,7 +26,8 @@ def main() -> int:
     uv = shutil.which("uv")
     project = ["--no-deps", "--no-build-isolation", "-e", str(ROOT)]
     if uv:
-        install = [uv, "pip", "install", "--python", sys.executable]
+        # As pip does: without bytecode, each start of a process that may not write compiles the whole program again.
+        install = [uv, "pip", "install", "--compile-bytecode", "--python", sys.executable]
         code = subprocess.run([*install, "--require-hashes", "-r", str(lock)], check=False).returncode
         return code or subprocess.run([*install, "--quiet", *project], check=False).returncode
     install = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "off"]

@@ -156,7 +156,7 @@ def _integration(
 ) -> tuple[ResourceId, Resource | None]:
     """Return the Integration that is to use the App, and its manifest if there is one: the one named, else that of the account."""
     if options.integration:
-        from reconciler.engine.control import parse_resource
+        from reconciler.manifests.resource_argument import parse_resource
 
         text = options.integration if "/" in options.integration else f"Integration/{options.integration}"
         identity = parse_resource(text, set(resources))

@@ -81,7 +81,7 @@ async def _read(config: Config, name: str | None) -> list[_AppRow]:
 
 def _chosen(resources: Mapping[ResourceId, Resource], name: str | None) -> list[Resource]:
     from reconciler.engine.app_hooks import installation_of
-    from reconciler.engine.control import parse_resource
+    from reconciler.manifests.resource_argument import parse_resource
 
     if name:
         identity = parse_resource(name if "/" in name else f"Integration/{name}", set(resources))

@@ -39,7 +39,7 @@ def explain(options: ExplainOptions) -> int:
 
 
 def _explained(config: Config, options: ExplainOptions) -> Listing:
-    from reconciler.engine.control import parse_resource
+    from reconciler.manifests.resource_argument import parse_resource
 
     file = Path(config.status.file)
     rows = read(file).resources if file.exists() else ()
@@ -146,7 +146,7 @@ def history(options: HistoryOptions) -> int:
 
 
 def _list(config: Config, options: HistoryOptions) -> Listing:
-    from reconciler.engine.control import parse_resource
+    from reconciler.manifests.resource_argument import parse_resource
 
     store = _store(config)
     try:

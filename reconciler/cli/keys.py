@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 def signing_key(options: SigningKeyOptions) -> int:
     """Print the signing key of a source or of an App's webhook, for a sender that the daemon does not configure."""
     from reconciler.credentials.keys import load_keyring
-    from reconciler.engine.control import parse_resource
     from reconciler.manifests.kinds import EventSourceSpec
+    from reconciler.manifests.resource_argument import parse_resource
     from reconciler.model.codec import resource_from_json
     from reconciler.state import Store
 
@@ -154,7 +154,7 @@ def _all_with_keys(folder: Path) -> list[Resource]:
 def find_in_folder(folder: Path, text: str) -> tuple[Resource, EditableDocument, Path]:
     """Return the resource that ``text`` names, its document for editing, and its file. Raises `UsageError`."""
     from reconciler.cli.validate import load_paths
-    from reconciler.engine.control import parse_resource
+    from reconciler.manifests.resource_argument import parse_resource
 
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder")

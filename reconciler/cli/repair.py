@@ -160,8 +160,8 @@ def ping(options: ResourceOptions) -> int:
 
 async def _ping(options: ResourceOptions) -> int:
     from reconciler.daemon.session import Options, open_session
-    from reconciler.engine.control import parse_resource
     from reconciler.engine.operations import ping as test_delivery
+    from reconciler.manifests.resource_argument import parse_resource
 
     async with open_session(configuration(options), Options(lock=False, create=False)) as session:
         engine, deps = session.engine, session.deps
@@ -189,7 +189,7 @@ def export(options: ExportOptions) -> int:
 async def _export(options: ExportOptions) -> int:
     from reconciler.cli.export import manifests_of
     from reconciler.cli.plan import reading_session
-    from reconciler.engine.control import parse_resource
+    from reconciler.manifests.resource_argument import parse_resource
 
     async with reading_session(configuration(options), None) as session:
         engine = session.engine

@@ -12,6 +12,7 @@ from reconciler.engine.controller import Controller
 from reconciler.engine.current import Current
 from reconciler.engine.operations import adopt
 from reconciler.manifests.nearest import Guesses
+from reconciler.manifests.resource_argument import parse_resource
 from reconciler.model.errors import ConfigError, ReconcilerError, UsageError
 from reconciler.model.records import AuditEntry
 from reconciler.model.resources import Kind, ResourceId, Suspension
@@ -247,29 +248,6 @@ class Control:
             revision=self._current.active.revision,
             detail=detail,
         )
-
-
-def parse_resource(text: str, known: set[ResourceId]) -> ResourceId:
-    """Return the identity that a user typed. The case of the kind does not matter, and the canvas is optional if it is unambiguous."""
-    body, _, canvas = text.partition("@")
-    kind, slash, name = body.partition("/")
-    kinds = {member.value.lower(): member.value for member in Kind}
-    if not slash or not name or kind.lower() not in kinds:
-        same_name = sorted(str(candidate) for candidate in known if candidate.name == body)
-        near = Guesses().nearest(kind.lower(), list(kinds)) if slash and name and kind.lower() not in kinds else ""
-        meant = same_name[0] if same_name else f"{kinds[near]}/{name}" if near else ""
-        hint = f"Did you mean {meant}?" if meant else "Kinds: " + ", ".join(kinds.values())
-        raise UsageError(f"{text!r} is not KIND/NAME", hint=hint)
-    kind = kinds[kind.lower()]
-    if canvas:
-        return ResourceId(kind, canvas, name)
-    matches = [candidate for candidate in known if candidate.kind == kind and candidate.name == name]
-    if len(matches) > 1 and not any(match.canvas == "default" for match in matches):
-        raise UsageError(
-            f"{text} is in more than one canvas", hint="Name one of: " + ", ".join(str(match) for match in sorted(matches))
-        )
-    default = ResourceId(kind, "default", name)
-    return matches[0] if matches and default not in matches else default
 
 
 def _text(request: Mapping[str, Any], field: str, default: str | None = None) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 
-from reconciler.engine.control import parse_resource
 from reconciler.engine.current import Current
 from reconciler.manifests.kinds import StageSpec
 from reconciler.manifests.nearest import Guesses
+from reconciler.manifests.resource_argument import parse_resource
 from reconciler.model.codec import resource_from_json
 from reconciler.model.errors import ReconcilerError, UsageError
 from reconciler.model.executions import Execution, Item

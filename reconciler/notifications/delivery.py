@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from reconciler.engine.conditions import ConditionCause
-from reconciler.engine.control import parse_resource
 from reconciler.engine.current import Current
 from reconciler.engine.signals import RETRYING
 from reconciler.engine.view import EventStatus
 from reconciler.manifests.notification_spec import NotificationSpec
+from reconciler.manifests.resource_argument import parse_resource
 from reconciler.model.errors import ProviderError, ReconcilerError, UsageError
 from reconciler.model.incidents import SinkRecord, WaitingNotices
 from reconciler.model.resources import Kind, Resource, ResourceId

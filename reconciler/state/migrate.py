@@ -1,4 +1,6 @@
-"""Migrations: Alembic's, shipped in the wheel, run inside one transaction (DDL is transactional on both databases).
+"""The schema of a new database, and the migrations of an older one, inside one transaction (DDL is transactional on both databases).
+
+The migrations are Alembic's, shipped in the wheel. A new database gets the newest schema at once: a test proves that both are equal.
 
 The previous release may run beside this one on the same PostgreSQL while a rolling update lasts, so a migration only adds what that release
 ignores. What it removes, the release before has stopped using. A migration that cannot keep to this sets ``breaks_older = True``: it is
@@ -7,19 +9,40 @@ refused while another process is alive, and an older process that still runs sto
 
 from __future__ import annotations
 
+import re
 import threading
 from pathlib import Path
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, String, Table, inspect, text
 
 from reconciler.failpoints import failpoint
+from reconciler.state.tables import metadata
 
 HEAD = "0012"
 FIRST_SHARED = "0011"
 """The first schema that a program of another release may use, too."""
 _SCRIPTS = Path(__file__).parent / "migrations"
 _LOCK_NUMBER = 7163002
+_BREAKING = re.compile(r"^breaks_older = True$", re.MULTILINE)
 _alembic = threading.Lock()  # its environment is global in the process
+_APPEND_ONLY = "the audit log is append-only"
+_PROTECTION = {
+    "sqlite": tuple(
+        f"CREATE TRIGGER audit_no_{verb.lower()} BEFORE {verb} ON audit BEGIN SELECT RAISE(ABORT, '{_APPEND_ONLY}'); END"
+        for verb in ("UPDATE", "DELETE")
+    ),
+    "postgresql": (
+        f"CREATE FUNCTION audit_append_only() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION '{_APPEND_ONLY}'; END $$",
+        "CREATE TRIGGER audit_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit FOR EACH STATEMENT EXECUTE FUNCTION audit_append_only()",
+    ),
+}
+_VERSION = Table(
+    "alembic_version",
+    MetaData(),
+    Column("version_num", String(32), nullable=False),
+    PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
+)
+"""The table in which Alembic keeps the schema's version."""
 
 
 def current_revision(connection: Connection) -> str | None:
@@ -39,11 +62,19 @@ def known_revisions() -> frozenset[str]:
 
 def oldest_sharing() -> str:
     """Return the oldest schema whose programs can work with the schema `HEAD`."""
-    from alembic.script import ScriptDirectory
-
-    scripts = ScriptDirectory(str(_SCRIPTS)).walk_revisions()
-    breaking = [script.revision for script in scripts if getattr(script.module, "breaks_older", False)]
+    scripts = (_SCRIPTS / "versions").glob("v*_*.py")  # their text: Alembic, which they import, is slow to load
+    breaking = [script.stem[1:].partition("_")[0] for script in scripts if _BREAKING.search(script.read_text(encoding="utf-8"))]
     return max([FIRST_SHARED, *breaking])
+
+
+def make_schema(connection: Connection) -> None:
+    """Make the schema of `HEAD` in a new database within the caller's transaction, completely or not at all."""
+    metadata.create_all(connection, checkfirst=False)
+    for statement in _PROTECTION[connection.dialect.name]:
+        connection.execute(text(statement))
+    _VERSION.create(connection)
+    connection.execute(_VERSION.insert().values(version_num=HEAD))
+    failpoint("state-migrate")
 
 
 def wait_for_peers(connection: Connection) -> None:

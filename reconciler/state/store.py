@@ -34,7 +34,7 @@ from reconciler.state.joins import JoinStore
 from reconciler.state.journal import JournalStore
 from reconciler.state.leases import LeaseStore
 from reconciler.state.lock import holder_of
-from reconciler.state.migrate import HEAD, current_revision, known_revisions, upgrade, wait_for_peers
+from reconciler.state.migrate import HEAD, current_revision, known_revisions, make_schema, upgrade, wait_for_peers
 from reconciler.state.notice_log import NoticeLogStore
 from reconciler.state.notices import NoticeStore
 from reconciler.state.objects import ObjectStore
@@ -173,15 +173,17 @@ class Store(
             self.upgraded = Upgrade(schema, HEAD, time.monotonic() - began, copy)
 
     def _upgrade(self, connection: SqlConnection) -> bool:
-        """Upgrade in the transaction of ``connection``; False if another process did so meanwhile."""
+        """Make or upgrade the schema in the transaction of ``connection``; False if another process did so meanwhile."""
         if self.dialect == "postgresql":
             wait_for_peers(connection)
         schema = current_revision(connection)
         if schema is not None and schema >= HEAD:
             return False
-        if schema is not None:
+        if schema is None:
+            make_schema(connection)
+        else:
             refuse_alive(connection, schema)
-        upgrade(connection)
+            upgrade(connection)
         sign(connection)
         return True
 

@@ -122,7 +122,7 @@ budget = Table("budget", metadata, BudgetColumns)
 
 
 class OidcKeyColumns(TypedColumns):
-    number: Named[int] = Column(Integer, primary_key=True, autoincrement=False)
+    number: Named[int] = Column(Integer, primary_key=True)
     kid: Named[str] = Column(String(64))
     public: Named[str] = Column(Text)
     sealed: Named[bytes] = Column(LargeBinary)
@@ -193,9 +193,9 @@ class AuditColumns(TypedColumns):
     seq: Named[int] = Column(_Number, primary_key=True, autoincrement=False)
     prev: Named[str] = Column(String(64))
     hash: Named[str] = Column(String(64))
-    mac: Named[str] = Column(String(80), server_default="")
     resource: Named[str] = Column(String(400))
     payload: Named[bytes] = Column(LargeBinary)
+    mac: Named[str] = Column(String(80), server_default="")
 
 
 audit = Table("audit", metadata, AuditColumns, Index("audit_resource", "resource", "seq"))
@@ -333,8 +333,8 @@ class ExecutionColumns(TypedColumns):
     next_at: Named[float] = Column(Double)
     created_at: Named[float] = Column(Double)
     finished_at: Named[float] = Column(Double)
-    result: Named[str] = Column(String(20), server_default="")
     payload: Named[bytes] = Column(LargeBinary)
+    result: Named[str] = Column(String(20), server_default="")
 
 
 execution = Table(

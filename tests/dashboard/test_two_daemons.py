@@ -33,7 +33,7 @@ def test_a_session_is_one_at_all_daemons_until_its_logout_at_any(tmp_path: Path,
             assert client.post(f"{other}/logout", data={"form": form_of(client.get(f"{other}/").text)}).status_code == 303
             with httpx.Client(timeout=30, trust_env=False, cookies=copy) as thief:
                 assert thief.get(f"{other}/").status_code == 303
-                world.wait(lambda: thief.get(f"{world.url}/").status_code == 303, "the logout is known everywhere", 5)
+                world.wait(lambda: thief.get(f"{world.url}/").status_code == 303, "the logout is known everywhere", 15)
         approvals = [row for row in world.rows() if row["verb"] == "approve"]
         assert [row["actor"] for row in approvals] == ["the-approver"]
     finally:

@@ -21,6 +21,8 @@ from tests.engine.world import TOKENS, World
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/reconciler"
 SUBJECT = "reconciler:team-a:default:Integration:cloud"
 ARN = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:ci-AbCdEf"
+MINUTE_S = 15.0
+"""How long a minute lasts for the daemons; several intervals, so that a request too many is seen."""
 HUB = f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter/ci/hub"
 
 
@@ -116,6 +118,7 @@ def world(tmp_path: Path) -> Iterator[Cloudy]:
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_a_daemon_opens_secrets_in_aws_as_itself_and_a_rotated_one_is_used_without_a_restart(world: Cloudy) -> None:
+    world.hurry(MINUTE_S)
     process = world.daemon()
     world.wait(lambda: world.stalled("EventSource", "payments", f"sub is {SUBJECT}"), "no trust yet")
     assert "Secret/github key 'token'" in str(world.condition("EventSource", "payments", "Stalled"))
@@ -125,7 +128,7 @@ def test_a_daemon_opens_secrets_in_aws_as_itself_and_a_rotated_one_is_used_witho
     assert world.writes() == world.writes("buddy") == []
     world.patch_role(trust=world.trust())
     world.again()
-    world.wait(world.all_ready, "all opened", 10)
+    world.wait(world.all_ready, "all opened")
     assert (len(world.hooks("payments")), world.pushed()) == (1, 1)
 
     # Rotated at AWS: within a minute, without a command, and written once.
@@ -148,7 +151,7 @@ def test_a_daemon_opens_secrets_in_aws_as_itself_and_a_rotated_one_is_used_witho
     process.wait()
     process = world.daemon()
     world.again()
-    world.wait(world.all_ready, "after the kill", 20)
+    world.wait(world.all_ready, "after the kill")
     written = world.pushed()
     assert written <= 2  # the answer of the write may have been lost with the process
     process.send_signal(signal.SIGKILL)
@@ -162,6 +165,7 @@ def test_a_daemon_opens_secrets_in_aws_as_itself_and_a_rotated_one_is_used_witho
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_what_aws_refuses_or_lacks_stalls_what_uses_it_and_touches_nothing(world: Cloudy) -> None:
+    world.hurry(MINUTE_S)
     world.patch_role(trust=world.trust())
     world.daemon()
     world.wait(world.all_ready, "all opened")
@@ -180,7 +184,7 @@ def test_what_aws_refuses_or_lacks_stalls_what_uses_it_and_touches_nothing(world
     def recovers() -> None:
         world.again()
         world.wait(lambda: len(world.hooks("payments")) == 1, "the hook is made again")
-        world.wait(world.all_ready, "it recovers", 10)
+        world.wait(world.all_ready, "it recovers")
 
     secret = world.aws.admin.state()["secrets"][ARN]
     world.aws.admin.put_state({"secrets": {ARN: None}})
@@ -217,7 +221,7 @@ def test_a_rotated_access_key_is_used_at_once_and_never_shown(world: Cloudy) -> 
     time.sleep(6)  # three intervals, with four manifests that need the key
     assert len([row for row in world.requests("aws") if row["status"] != 200]) == 1
     (folder / "secret").write_text(SECRET)
-    world.wait(world.all_ready, "the right key, without a command", 20)
+    world.wait(world.all_ready, "the right key, without a command", 40)
     assert world.pushed() == 1
     (folder / "secret").unlink()
     assert world.canaries(SECRET, TOKENS["github"], world.first) == []

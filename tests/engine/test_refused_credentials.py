@@ -53,27 +53,29 @@ def test_a_crash_loop_asks_once_a_minute_and_a_person_or_a_new_secret_at_once(wo
     secret.chmod(0o600)
     world.extra_env |= {"RECONCILER_SECRET_GITHUB": "", "RECONCILER_SECRET_GITHUB_FILE": str(secret)}
     world.configure(log="{format: json}")
+    began = time.time()
     for _ in range(5):
         started = time.time()
         process = world.daemon()
         world.wait(lambda s=started, p=process: world.status().get("daemon", {}).get("pid") == p.pid and reason(world) == "Refused"
                    and time.time() - s > 1, "refused")  # fmt: skip
         kill(world)
-    assert refused(world) == 1
+    asked = refused(world)
+    assert 1 <= asked <= 1 + (time.time() - began) // 60  # more than once only on a slow machine
     world.daemon()
     world.wait(lambda: reason(world) == "Refused", "refused")
     end_pauses(world)
-    world.wait(lambda: refused(world) == 2, "asked again after a minute", 20)
+    world.wait(lambda: refused(world) == asked + 1, "asked again after a minute", 60)
     time.sleep(5)
-    assert refused(world) == 2
+    assert refused(world) == asked + 1
     world.cli("reconcile", "Integration/github", "--wait", "--timeout", "20")
-    assert refused(world) == 3  # a person asks
+    assert refused(world) == asked + 2  # a person asks
     assert len(events(world.log(), "credential_refused")) == 1
     stored = b"".join(path.read_bytes() for path in (world.folder / "state").rglob("*") if path.is_file())
     assert WRONG.encode() not in stored
     secret.write_text(TOKENS["github"])
-    world.wait(world.all_ready, "a new secret is used at once", 15)
-    assert refused(world) == 3
+    world.wait(world.all_ready, "a new secret is used at once", 40)
+    assert refused(world) == asked + 2
     assert len(events(world.log(), "credential_accepted")) == 1
     assert WRONG not in world.log()
     kill(world)

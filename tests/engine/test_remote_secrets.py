@@ -100,7 +100,7 @@ def test_a_daemon_opens_its_secrets_as_itself_and_a_failing_store_stops_its_writ
     assert world.writes() == []
     trust(bao, issuer)
     again(world)
-    world.wait(world.all_ready, "all opened", 10)
+    world.wait(world.all_ready, "all opened")
     assert len(world.hooks("payments")) == 1
     assert len(world.writes("buddy")) == 1
 
@@ -126,7 +126,7 @@ def test_a_daemon_opens_its_secrets_as_itself_and_a_failing_store_stops_its_writ
 
     def recovers() -> None:
         again(world)
-        world.wait(world.all_ready, "it recovers", 10)
+        world.wait(world.all_ready, "it recovers")
         world.wait(lambda: len(world.hooks("payments")) == 1, "the hook is made again")
 
     bao.must("POST", "sys/policies/acl/ci", {"policy": 'path "secret/data/other" { capabilities = ["read"] }'})

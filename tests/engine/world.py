@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.sandbox.server import SandboxServer, simulator
+from tests.support import hurried
 
 TOKENS = {
     "github": "canary-github-7be2f1",
@@ -37,6 +38,7 @@ class World:
         self.servers = {name: self._stack.enter_context(SandboxServer(simulator(name))) for name in providers}
         self.processes: list[subprocess.Popen[bytes]] = []
         self.extra_env: dict[str, str] = {}
+        self.program = "reconciler"
         self._seed()
         self.configure(source=git_url or str(self.manifests))
         self.write(
@@ -125,7 +127,12 @@ class World:
         return env | {"NO_COLOR": "1", "PYTHONWARNINGS": "default"} | self.extra_env
 
     def command(self, verb: str, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "reconciler", verb, "--config", str(self.config), *arguments]
+        return [sys.executable, "-m", self.program, verb, "--config", str(self.config), *arguments]
+
+    def hurry(self, seconds: float) -> None:
+        """Let a minute of the program, after which it asks a store of secrets again, last ``seconds`` (`tests.support.hurried`)."""
+        self.program = hurried.__name__
+        self.extra_env |= hurried.environment(seconds)
 
     def cli(
         self, verb: str, *arguments: str, env: dict[str, str] | None = None, timeout: float = 90
@@ -179,7 +186,7 @@ class World:
         summary = self.status()["summary"]
         return bool(summary["total"]) and summary["total"] == summary["ready"]
 
-    def wait(self, check: Any, what: str = "", seconds: float = 30) -> Any:
+    def wait(self, check: Any, what: str = "", seconds: float = 60) -> Any:
         """Return what ``check`` returns once it is true."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:

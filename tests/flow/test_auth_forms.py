@@ -141,8 +141,8 @@ def test_a_rotated_secret_of_every_form_is_used_within_one_interval_without_a_re
         asked = [
             form for form in forms if form.provider != "google"
         ]  # all that the check needs is kept there: it was exchanged above
-        world.wait(lambda: all(_answered(world, form) for form in asked), "every peer is asked again", 20)
-        world.wait(world.valid, "still valid", 10)
+        world.wait(lambda: all(_answered(world, form) for form in asked), "every peer is asked again", 40)
+        world.wait(world.valid, "still valid", 30)
         late = [
             row for row in world.events("credential_refused") if row["integration"] not in {named(BY_NAME[n]) for n in AT_ONCE}
         ]

@@ -113,7 +113,7 @@ class ReviewWorld(AppWorld):
         assert len(rows) <= 1, rows
         return (rows[0]["conclusion"] or "") if rows else ""
 
-    def reviewed(self, sha: str, seconds: float = 30) -> str:
+    def reviewed(self, sha: str, seconds: float = 60) -> str:
         return str(self.wait(lambda: self.conclusion(sha), f"the check of {sha}", seconds))
 
     def unauthorized(self) -> list[dict[str, Any]]:

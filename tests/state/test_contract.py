@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import re
 import sqlite3
 import threading
 from pathlib import Path
@@ -14,10 +15,11 @@ from reconciler.model.objects import IntentState, Marker, ObservedObject, Scope
 from reconciler.model.records import BudgetState, JournalEntry, Outcome, Retry
 from reconciler.model.resources import Location, SecretRef, Suspension
 from reconciler.model.status import Condition, ConditionStatus, ConditionType, ResourceStatus
-from reconciler.state import FenceLost, Store, StoredObservation
+from reconciler.state import FenceLost, Store, StoredObservation, migrate
 from reconciler.state.audit_walk import Anchor
 from reconciler.state.tables import metadata
 from tests.state.samples import BUDDY, GITHUB, SOURCE, entry, intent, recorded
+from tests.support.postgres import Postgres
 
 
 def test_a_recorded_object_comes_back_as_it_was(store: Store) -> None:
@@ -228,13 +230,33 @@ def test_heartbeats_tell_the_dead_from_the_living(store: Store) -> None:
     assert store.dead_executors(-1.0) == []
 
 
-def test_the_migrations_make_exactly_the_schema_of_the_code(store: Store) -> None:
+def schema_of(url: str, postgres: Postgres | None) -> str:
+    """Return the statements that make a database's schema, each on a line and without the line breaks inside."""
+    if postgres is not None:
+        return postgres.schema(url)
+    with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
+        rows = connection.execute("SELECT type, name, sql FROM sqlite_master ORDER BY type, name").fetchall()
+    return "\n".join(re.sub(r"\s+", " ", f"{kind} {name} {sql}") for kind, name, sql in rows)
+
+
+def test_a_new_database_has_exactly_the_schema_that_the_migrations_make(
+    store: Store, url: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     from alembic.autogenerate import compare_metadata
     from alembic.runtime.migration import MigrationContext
 
-    with store._engine.connect() as connection:
+    postgres: Postgres | None = None if url.startswith("sqlite") else request.getfixturevalue("postgres")
+    migrated = f"sqlite:///{tmp_path / 'migrated.db'}" if postgres is None else postgres.database()
+    engine = create_engine(migrated)
+    with engine.begin() as connection:
+        migrate.upgrade(connection)
+    with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), metadata) == []
         assert set(metadata.tables) <= set(inspect(connection).get_table_names())
+    with engine.connect() as old, store._read() as new:
+        assert migrate.current_revision(new) == migrate.current_revision(old) == migrate.HEAD
+    engine.dispose()
+    assert schema_of(url, postgres) == schema_of(migrated, postgres)
 
 
 def test_opening_twice_keeps_the_incarnation(url: str, tmp_path: Path) -> None:
@@ -295,8 +317,6 @@ def test_b4_many_threads_write_without_a_locked_database(store: Store) -> None:
 
 
 def test_n60_a_database_of_the_last_version_becomes_what_a_new_one_is(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from reconciler.state import migrate
-
     engine = create_engine(url)
     with engine.begin() as connection:
         monkeypatch.setattr(migrate, "HEAD", "0003")

@@ -33,16 +33,17 @@ class Postgres:
         self._server = self._start()
         self._count = 0
 
-    def _run(self, program: str, *arguments: str) -> None:
+    def _run(self, program: str, *arguments: str) -> str:
         command = [str(self._bin / program), *arguments]
-        subprocess.run(
+        return subprocess.run(
             command,
             check=True,
             capture_output=True,
+            text=True,
             cwd="/",
             env={"LC_ALL": "C.UTF-8", "PATH": os.environ["PATH"]},
             **self._as_user,
-        )
+        ).stdout
 
     def _start(self) -> subprocess.Popen[bytes]:
         command = [
@@ -93,6 +94,11 @@ class Postgres:
         with dump.open("rb") as text:
             done = subprocess.run(command, stdin=text, capture_output=True)
         assert done.returncode == 0, done.stderr.decode()
+
+    def schema(self, url: str) -> str:
+        """Return the statements that make the schema of a database: tables, columns in their order, indexes, triggers, functions."""
+        dumped = self._run("pg_dump", "--schema-only", "--dbname", url.replace("+psycopg", ""))
+        return "".join(line for line in dumped.splitlines(keepends=True) if not line.startswith("\\"))
 
     def restart(self, *, away_s: float = 0.0) -> None:
         """End the server at once, as a crash does, and start it again after ``away_s`` seconds."""

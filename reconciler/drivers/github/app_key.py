@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from joserfc.errors import JoseError
-from joserfc.jwk import RSAKey
+from typing import TYPE_CHECKING
 
 from reconciler.model.errors import AuthFailed
 from reconciler.model.secrets import SecretValue
+
+if TYPE_CHECKING:
+    from joserfc.jwk import RSAKey
 
 UNKNOWN_APP = "integration not found"
 """Part of GitHub's 404 for an App that does not exist."""
@@ -17,6 +19,9 @@ def private_key(pem: SecretValue, what: str) -> RSAKey:
 
     Raises `AuthFailed` for anything but an RSA private key without a passphrase.
     """
+    from joserfc.errors import JoseError  # only Apps have a key: with a token, nothing here needs cryptography
+    from joserfc.jwk import RSAKey
+
     text = pem.reveal().strip()
     if "\\n" in text and "\n" not in text:
         text = text.replace("\\n", "\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Protocol
 
 import jsonschema_rs
@@ -60,13 +61,22 @@ class _Validator(Protocol):
 
 
 class Checks:
-    """The schemas of one operation, compiled."""
+    """The schemas of one operation; each is compiled when a request first needs it, which keeps the start of the daemon short."""
 
     def __init__(self, operation: Operation) -> None:
         self._operation = operation
-        self._within = _validator(_closed(operation.within, required=True))
-        self._query = _validator(_closed(operation.query, required=False))
-        self._body = _validator(ref(operation.body)) if operation.body else None
+
+    @cached_property
+    def _within(self) -> _Validator:
+        return _validator(_closed(self._operation.within, required=True))
+
+    @cached_property
+    def _query(self) -> _Validator:
+        return _validator(_closed(self._operation.query, required=False))
+
+    @cached_property
+    def _body(self) -> _Validator | None:
+        return _validator(ref(self._operation.body)) if self._operation.body else None
 
     async def values(self, request: Request) -> dict[str, Any]:
         """Return the parameters of path and query and the fields of the body, by name. Raises `Invalid`."""

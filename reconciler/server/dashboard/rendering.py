@@ -1,13 +1,13 @@
-"""Templates, compiled once. Everything that a template writes is escaped, and a name that it does not know is an error."""
+"""Pages from templates, and the addresses in them. Jinja and a template are loaded with the first page that needs them: most daemons start
+more often than somebody opens their dashboard.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
-from jinja2.runtime import Context
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from reconciler.model.resources import ResourceId
 from reconciler.server.dashboard import layout, words
@@ -15,7 +15,9 @@ from reconciler.server.dashboard.actions import ACTIONS, PageAction
 from reconciler.server.dashboard.responses import StaticFiles
 from reconciler.server.dashboard.visitors import Visitor
 
-PACKAGE = "reconciler.server.dashboard"
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
 NAVIGATION = (
     ("/", "Overview"),
     ("/resources", "Resources"),
@@ -35,38 +37,23 @@ class Renderer:
 
     def __init__(self, base: str, static: StaticFiles) -> None:
         self._base = base
-        environment = Environment(
-            loader=PackageLoader(PACKAGE),
-            autoescape=True,
-            undefined=StrictUndefined,
-            auto_reload=False,
-            cache_size=-1,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        environment.filters |= {
-            "age": _age,
-            "block": words.block,
-            "counted": words.counted,
-            "name": words.name_of,
-            "resource": words.identity,
-            "safe_url": words.safe_url,
-            "short": words.short,
-            "shown": words.shown,
-            "state": words.state_of,
-            "cause": words.cause_of,
-            "tone": words.tone,
-        }
-        environment.globals |= {
+        self._static = static
+
+    @cached_property
+    def _environment(self) -> Environment:
+        from reconciler.server.dashboard.environment import environment
+
+        made = environment()
+        made.globals |= {
             "url": self.url,
             "resource_url": self.resource_url,
             "event_url": lambda identity: self.url(words.event_place(identity)),
-            "static": lambda name: self.url(static.address(name)),
+            "static": lambda name: self.url(self._static.address(name)),
             "took": words.took,
             "navigation": NAVIGATION,
             "box": {"width": layout.WIDTH, "height": layout.HEIGHT},
         }
-        self._templates = {name: environment.get_template(name) for name in environment.list_templates(["html"])}
+        return made
 
     def url(self, place: str) -> str:
         """Return the address of a page by its path below the dashboard."""
@@ -81,12 +68,7 @@ class Renderer:
 
     def render(self, template: str, values: Mapping[str, Any]) -> str:
         """Return a page."""
-        return self._templates[template].render({"now": time.time(), **values})
-
-
-@pass_context
-def _age(context: Context, text: str) -> str:
-    return words.age(text, context["now"])
+        return self._environment.get_template(template).render({"now": time.time(), **values})
 
 
 def offers(visitor: Visitor) -> Mapping[str, tuple[PageAction, bool]]:
