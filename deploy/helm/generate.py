@@ -38,8 +38,10 @@ def _record(required: tuple[str, ...], **properties: Mapping[str, Any]) -> dict[
 
 
 SPECIAL: Mapping[str, Mapping[str, Any]] = {
+    "nameOverride": {"type": "string", "pattern": "^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$"},
+    "fullnameOverride": {"type": "string", "pattern": "^([a-z]([a-z0-9-]{0,48}[a-z0-9])?)?$"},
     "commonLabels": TEXT_MAP,
-    "image.repository": NAME,
+    "image.repository": {"type": "string", "pattern": "^([^/:@]+(:[0-9]+)?/)?[^:@]+$"},
     "image.tag": {"type": "string", "pattern": r"^([\w][\w.-]{0,127})?$"},
     "image.digest": {"type": "string", "pattern": "^(sha256:[0-9a-f]{64})?$"},
     "image.pullPolicy": {"enum": ["Always", "IfNotPresent", "Never"]},

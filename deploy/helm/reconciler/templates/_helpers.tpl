@@ -77,16 +77,16 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - name: RECONCILER_STATE_URL
   valueFrom:
     secretKeyRef:
-      name: {{ $pg.existingSecret }}
-      key: {{ $pg.key }}
+      name: {{ quote $pg.existingSecret }}
+      key: {{ quote $pg.key }}
 {{- else }}
 - name: RECONCILER_STATE_URL
   value: {{ printf "postgresql+psycopg://%s@%s:%d/%s?sslmode=%s" $pg.user $pg.host (int $pg.port) $pg.name $pg.sslMode | quote }}
 - name: PGPASSWORD
   valueFrom:
     secretKeyRef:
-      name: {{ $pg.passwordSecret.existingSecret }}
-      key: {{ $pg.passwordSecret.key }}
+      name: {{ quote $pg.passwordSecret.existingSecret }}
+      key: {{ quote $pg.passwordSecret.key }}
 {{- end }}
 - name: RECONCILER_STATUS_FILE
   value: /var/lib/reconciler/state/status.json
@@ -127,12 +127,12 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   value: /run/reconciler/ca.crt
 {{- end }}
 {{- range $v.env }}
-- name: {{ .name }}
+- name: {{ quote .name }}
   {{- if .existingSecret }}
   valueFrom:
     secretKeyRef:
-      name: {{ .existingSecret }}
-      key: {{ .key }}
+      name: {{ quote .existingSecret }}
+      key: {{ quote .key }}
   {{- else }}
   value: {{ .value | quote }}
   {{- end }}
@@ -141,7 +141,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{- define "reconciler.projection" -}}
 - {{ .kind }}:
-    name: {{ .name }}
+    name: {{ quote .name }}
     items:
       - {key: {{ .key | quote }}, path: {{ .path }}}
 {{- end -}}
