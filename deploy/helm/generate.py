@@ -63,6 +63,7 @@ SPECIAL: Mapping[str, Mapping[str, Any]] = {
             value=TEXT,
             existingSecret=NAME,
             key=NAME,
+            valueFrom=OBJECT,
         ),
     },
     "secretFiles": {

@@ -102,6 +102,9 @@ def environment(cluster: Cluster, container: Object) -> dict[str, str]:
     for entry in container.get("env", []):
         if "valueFrom" in entry:
             ((source, reference),) = entry["valueFrom"].items()
+            if source == "fieldRef":
+                env[entry["name"]] = {"status.hostIP": "192.0.2.7", "status.podIP": POD_ADDRESS}[reference["fieldPath"]]
+                continue
             kind = {"secretKeyRef": "Secret", "configMapKeyRef": "ConfigMap"}[source]
             env[entry["name"]] = cluster.content(kind, reference["name"], reference["key"])
         else:
@@ -116,7 +119,7 @@ class Volumes:
     def __init__(self, cluster: Cluster, pod: Object, folder: Path) -> None:
         self._cluster, self._folder = cluster, folder
         self._policy = pod["securityContext"].get("fsGroupChangePolicy", "Always")
-        self._group = pod["securityContext"].get("fsGroup", OPENSHIFT_ID) if AS_ROOT else -1
+        self._group = _group_of(pod["securityContext"]) if AS_ROOT else -1
         self.paths = {volume["name"]: self._make(volume) for volume in pod["volumes"]}
 
     def _make(self, volume: Object) -> Path:
@@ -314,6 +317,11 @@ def running(cluster: Cluster, world: World) -> Iterator[Running]:
             process.kill()
 
 
+def _group_of(security: Object) -> int:
+    """Return the group of the volumes. OpenShift chooses one only for a pod without a user."""
+    return int(security.get("fsGroup", 0 if "runAsUser" in security else OPENSHIFT_ID))
+
+
 def _pre_stop_s(container: Object) -> int:
     """Seconds of the hook, which counts against the grace period."""
     return int(container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0))
@@ -348,7 +356,7 @@ def _specification(cluster: Cluster, world: World, pod: Object, folder: Path) ->
         "cwd": container.get("workingDir", made.workdir),
         "uid": security.get("runAsUser", OPENSHIFT_ID) if AS_ROOT else 0,
         "gid": security.get("runAsGroup", 0),
-        "groups": [security.get("fsGroup", OPENSHIFT_ID)],
+        "groups": [_group_of(pod["securityContext"])],
     }
 
 

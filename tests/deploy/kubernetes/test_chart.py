@@ -206,7 +206,10 @@ REFUSED: Mapping[str, tuple[str, str]] = {
     ),
     "a variable without a value": ("env: [{name: X}]", "env X has no value"),
     "a variable without a key": ("env: [{name: X, existingSecret: s}]", "no key of the Secret s"),
-    "a variable with two values": ("env: [{name: X, existingSecret: s, key: k, value: v}]", "value and existingSecret"),
+    "a variable with two values": (
+        "env: [{name: X, existingSecret: s, key: k, value: v}]",
+        "more than one of value, existingSecret",
+    ),
     "a secret in the values": ("env: [{name: RECONCILER_SECRET_X, value: ghp_1}]", "Put it into a Secret"),
     "a volume of the chart": ("extraVolumes: [{name: state, emptyDir: {}}]", "a volume of the chart"),
     "a mount of the chart": ("extraVolumeMounts: [{name: x, mountPath: /run/reconciler}]", "a mount of the chart"),

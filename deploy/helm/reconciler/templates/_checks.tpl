@@ -241,11 +241,11 @@ and wrong types before.
 {{- range $v.env -}}
 {{- if and (hasPrefix "RECONCILER_" .name) (not (hasPrefix "RECONCILER_SECRET_" .name)) (not (hasPrefix "RECONCILER_NETWORK_PROXY" .name)) -}}
 {{- $p = append $p (printf "env %s is a setting of the daemon, and would escape the checks of config. Set its key in config, or the value of the chart for it." .name) -}}
-{{- else if and (hasKey . "value") (hasKey . "existingSecret") -}}
-{{- $p = append $p (printf "env %s has value and existingSecret. Remove one of them." .name) -}}
+{{- else if gt (len (pick . "value" "existingSecret" "valueFrom")) 1 -}}
+{{- $p = append $p (printf "env %s has more than one of value, existingSecret and valueFrom. Keep one of them." .name) -}}
 {{- else if and (hasKey . "existingSecret") (not (hasKey . "key")) -}}
 {{- $p = append $p (printf "env %s has no key of the Secret %s. Set key." .name .existingSecret) -}}
-{{- else if not (or (hasKey . "value") (hasKey . "existingSecret")) -}}
+{{- else if not (pick . "value" "existingSecret" "valueFrom") -}}
 {{- $p = append $p (printf "env %s has no value. Set value, or existingSecret and key." .name) -}}
 {{- else if and (hasPrefix "RECONCILER_SECRET_" .name) (not (hasSuffix "_FILE" .name)) (hasKey . "value") -}}
 {{- $p = append $p (printf "env %s has its value in the values of the release, where everyone who can read the Deployment reads it. Put it into a Secret, and set existingSecret and key." .name) -}}

@@ -133,6 +133,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
     secretKeyRef:
       name: {{ quote .existingSecret }}
       key: {{ quote .key }}
+  {{- else if .valueFrom }}
+  valueFrom:
+    {{- toYaml .valueFrom | nindent 4 }}
   {{- else }}
   value: {{ .value | quote }}
   {{- end }}
