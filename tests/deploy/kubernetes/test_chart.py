@@ -345,6 +345,17 @@ def test_prometheus_and_the_ingress_controller_are_let_in_and_nobody_else() -> N
     assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
 
 
+def test_the_rules_of_prometheus_are_those_of_the_repository() -> None:
+    source = ROOT / "deploy/prometheus/rules.yaml"
+    arguments = ("--values", str(MINIMAL), "--set", "metrics.prometheusRule.enabled=true")
+    if not source.is_file():
+        assert "--set-file metrics.prometheusRule.rules" in helm("template", "r", str(CHART), *arguments).stderr
+        return
+    items = objects(template(*arguments))
+    assert refusals(items) == []
+    assert find(items, "PrometheusRule")["spec"] == yaml.safe_load(source.read_text())
+
+
 def test_the_image_is_that_of_the_tag_the_digest_or_the_chart() -> None:
     def image(values: str) -> str:
         deployment = find(rendered(ROOT / f"tests/deploy/values/{values}.yaml"), "Deployment")
