@@ -340,8 +340,11 @@ def test_the_network_policy_lets_out_dns_https_and_what_the_values_need() -> Non
 def test_prometheus_and_the_ingress_controller_are_let_in_and_nobody_else() -> None:
     policy = find(rendered(ROOT / "tests/deploy/values/monitoring.yaml"), "NetworkPolicy")
     (rule,) = policy["spec"]["ingress"]
-    peers = [peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] for peer in rule["from"]]
-    assert peers == ["ingress-nginx", "monitoring"]
+    *peers, test = rule["from"]
+    names = [peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] for peer in peers]
+    assert names == ["ingress-nginx", "monitoring"]
+    pod = next(item for item in rendered(ROOT / "tests/deploy/values/monitoring.yaml") if item["kind"] == "Pod")
+    assert test["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
     assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
 
 

@@ -17,6 +17,12 @@ app.kubernetes.io/name: {{ include "reconciler.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
+{{/* Labels of the pod of `helm test`, which the Service must not select. */}}
+{{- define "reconciler.testLabels" -}}
+app.kubernetes.io/name: {{ include "reconciler.name" . | trunc 58 }}-test
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
 {{- define "reconciler.labels" -}}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{ include "reconciler.selector" . }}
