@@ -13,14 +13,14 @@
 {{- end -}}
 
 {{- define "reconciler.selector" -}}
-app.kubernetes.io/name: {{ include "reconciler.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "reconciler.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{/* Labels of the pod of `helm test`, which the Service must not select. */}}
 {{- define "reconciler.testLabels" -}}
-app.kubernetes.io/name: {{ include "reconciler.name" . | trunc 58 }}-test
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ printf "%s-test" (include "reconciler.name" . | trunc 58) | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "reconciler.labels" -}}
