@@ -77,6 +77,7 @@ bench: $(DEV)
 docs: $(RUNTIME)
 	$(BIN)/python docs/generate.py
 	$(BIN)/python deploy/components.py
+	$(BIN)/python deploy/helm/generate.py
 
 pictures: $(DEV)
 	$(BIN)/python docs/screenshots.py

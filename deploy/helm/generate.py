@@ -1,6 +1,6 @@
-"""Generate what follows from the chart's values.yaml and the daemon's configuration keys: values.schema.json and README.md.
+"""Generate what follows from other files: values.schema.json and README.md of the chart, and its copy of the Prometheus rules.
 
-``python deploy/helm/generate.py`` writes both. ``--check`` writes nothing and exits 1 if a file is out of date.
+``python deploy/helm/generate.py`` writes them. ``--check`` writes nothing and exits 1 if a file is out of date.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import yaml
 
 CHART = Path(__file__).resolve().parent / "reconciler"
 ROOT = CHART.parents[2]
+RULES = ROOT / "deploy/prometheus/rules.yaml"
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
@@ -38,8 +39,10 @@ def _record(required: tuple[str, ...], **properties: Mapping[str, Any]) -> dict[
 
 
 SPECIAL: Mapping[str, Mapping[str, Any]] = {
+    "nameOverride": {"type": "string", "pattern": "^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$"},
+    "fullnameOverride": {"type": "string", "pattern": "^([a-z]([a-z0-9-]{0,48}[a-z0-9])?)?$"},
     "commonLabels": TEXT_MAP,
-    "image.repository": NAME,
+    "image.repository": {"type": "string", "pattern": "^([^/:@]+(:[0-9]+)?/)?[^:@]+$"},
     "image.tag": {"type": "string", "pattern": r"^([\w][\w.-]{0,127})?$"},
     "image.digest": {"type": "string", "pattern": "^(sha256:[0-9a-f]{64})?$"},
     "image.pullPolicy": {"enum": ["Always", "IfNotPresent", "Never"]},
@@ -61,6 +64,7 @@ SPECIAL: Mapping[str, Mapping[str, Any]] = {
             value=TEXT,
             existingSecret=NAME,
             key=NAME,
+            valueFrom=OBJECT,
         ),
     },
     "secretFiles": {
@@ -301,11 +305,14 @@ Values that cannot work are refused when the chart is rendered, with the reason 
 
 
 def files() -> dict[Path, str]:
-    """Return the generated files by path."""
-    return {
+    """Return the generated files by path. A chart cannot read outside of its folder: it has a copy of the Prometheus rules."""
+    generated = {
         CHART / "values.schema.json": json.dumps(schema(), indent=1, ensure_ascii=False) + "\n",
         CHART / "README.md": readme(),
     }
+    if RULES.is_file():
+        generated[CHART / "files/rules.yaml"] = RULES.read_text()
+    return generated
 
 
 def main() -> int:
@@ -316,6 +323,7 @@ def main() -> int:
     stale = [path for path, text in files().items() if not path.is_file() or path.read_text() != text]
     for path in stale:
         if not check:
+            path.parent.mkdir(exist_ok=True)
             path.write_text(files()[path])
         print(f"{'out of date' if check else 'wrote'}: {path.relative_to(ROOT)}")
     return 1 if check and stale else 0

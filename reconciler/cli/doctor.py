@@ -174,14 +174,17 @@ def _files(config: Config) -> list[CheckResult]:
 
 
 def _key(config: Config) -> list[CheckResult]:
+    from reconciler.credentials.keys import readable_by_others
+
     path = Path(config.master_key.file)
     if not path.exists():
         fix = "The first run creates it. Back it up."
         if config.state_exists:
             fix = "Restore the key file: without it no webhook can be verified. The daemon does not create a new key."
         return [CheckResult("master key", "error" if config.state_exists else "warning", f"{path} is missing", fix)]
-    mode = stat.S_IMODE(path.stat().st_mode)
-    return [_result("master key", f"{path}, mode {mode:04o}", good=not mode & 0o077, fix=f"chmod 600 {path}")]
+    info = path.stat()
+    shown = f"{path}, mode {stat.S_IMODE(info.st_mode):04o}"
+    return [_result("master key", shown, good=not readable_by_others(info), fix=f"chmod 600 {path}")]
 
 
 def _state(config: Config) -> list[CheckResult]:

@@ -232,7 +232,7 @@ def _is_systemd_credential(path: Path) -> bool:
 
 def _check_access(path: Path, info: os.stat_result) -> None:
     mode = stat.S_IMODE(info.st_mode)
-    if mode & 0o077 and not _lent_by_root(info, mode):
+    if readable_by_others(info):
         raise ConfigError(
             f"the master key {path} has mode {mode:04o}: others may read it", code="RC4013", hint=f"chmod 600 {path}"
         )
@@ -242,7 +242,11 @@ def _check_access(path: Path, info: os.stat_result) -> None:
         )
 
 
-def _lent_by_root(info: os.stat_result, mode: int) -> bool:
-    """Whether root gave the file to a group of this process, for reading only: a Kubernetes Secret in a pod with ``fsGroup``."""
-    groups = {os.getegid(), *os.getgroups()}
-    return info.st_uid == 0 != os.geteuid() and info.st_gid in groups and not mode & 0o037
+def readable_by_others(info: os.stat_result) -> bool:
+    """Whether the mode of a key file is too wide.
+
+    A file that root gives to a group of this process for reading is not: a Kubernetes Secret in a pod with ``fsGroup`` has mode 0440.
+    """
+    mode = stat.S_IMODE(info.st_mode)
+    lent = info.st_uid == 0 != os.geteuid() and info.st_gid in {os.getegid(), *os.getgroups()}
+    return bool(mode & (0o037 if lent else 0o077))

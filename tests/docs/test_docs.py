@@ -135,6 +135,12 @@ def test_every_configuration_key_that_a_page_names_exists(page: Path) -> None:
             assert key in known or any(one.startswith(key + ".") for one in known), key
 
 
+def test_the_generated_files_of_the_chart_are_up_to_date() -> None:
+    command = [sys.executable, str(ROOT / "deploy/helm/generate.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"run `make docs`: {done.stdout}{done.stderr}"
+
+
 def _chart_values() -> set[str]:
     """Paths of all values of the Helm chart: those of its schema, without the configuration."""
 

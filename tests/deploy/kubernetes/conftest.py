@@ -138,13 +138,16 @@ def scene(servers: Servers) -> Callable[[str], AbstractContextManager[Scene]]:
 
 
 def _as_an_operator_does(name: str, servers: Servers) -> None:
-    """Make the database and the user that the value set names."""
+    """Make the database and the user that the value set names; the user needs the password."""
+    access = servers.postgres._folder / "data/pg_hba.conf"
+    access.write_text("host reconciler app all scram-sha-256\n" + access.read_text())
     with psycopg.connect(
         f"host=127.0.0.1 port={servers.postgres.port} user=postgres dbname=postgres", autocommit=True
     ) as connection:
         connection.execute("CREATE ROLE app LOGIN PASSWORD 'canary-database-7b'")
         connection.execute(f"ALTER DATABASE {name} RENAME TO reconciler")  # type: ignore[arg-type]
         connection.execute("ALTER DATABASE reconciler OWNER TO app")
+        connection.execute("SELECT pg_reload_conf()")
 
 
 def _secrets(servers: Servers) -> dict[str, str]:

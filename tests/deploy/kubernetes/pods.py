@@ -32,6 +32,8 @@ from tests.deploy.kubernetes.world import World
 ROOT = Path(__file__).resolve().parents[3]
 AS_ROOT = os.geteuid() == 0
 POD_ADDRESS = "10.244.1.17"
+OPENSHIFT_ID = 1_000_670_000
+"""User and group that the constraint `restricted-v2` of OpenShift gives to a pod that names none; its primary group is 0."""
 BASE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 Object = Mapping[str, Any]
 
@@ -100,6 +102,9 @@ def environment(cluster: Cluster, container: Object) -> dict[str, str]:
     for entry in container.get("env", []):
         if "valueFrom" in entry:
             ((source, reference),) = entry["valueFrom"].items()
+            if source == "fieldRef":
+                env[entry["name"]] = {"status.hostIP": "192.0.2.7", "status.podIP": POD_ADDRESS}[reference["fieldPath"]]
+                continue
             kind = {"secretKeyRef": "Secret", "configMapKeyRef": "ConfigMap"}[source]
             env[entry["name"]] = cluster.content(kind, reference["name"], reference["key"])
         else:
@@ -113,7 +118,8 @@ class Volumes:
 
     def __init__(self, cluster: Cluster, pod: Object, folder: Path) -> None:
         self._cluster, self._folder = cluster, folder
-        self._group = pod["securityContext"]["fsGroup"] if AS_ROOT else -1
+        self._policy = pod["securityContext"].get("fsGroupChangePolicy", "Always")
+        self._group = _group_of(pod["securityContext"]) if AS_ROOT else -1
         self.paths = {volume["name"]: self._make(volume) for volume in pod["volumes"]}
 
     def _make(self, volume: Object) -> Path:
@@ -169,13 +175,19 @@ class Volumes:
             (path / name).symlink_to(f"..data/{name}")
 
     def _claim(self, name: str) -> Path:
-        """Return a volume with a fresh ext4; with ``OnRootMismatch`` the kubelet does not walk it at the second start."""
+        """Return a volume with a fresh ext4. It is walked at every start, unless the policy is ``OnRootMismatch``."""
+        path = self._cluster.folder / "volumes" / name
         if name not in self._cluster.volumes:
-            path = self._cluster.volumes[name] = self._cluster.folder / "volumes" / name
+            self._cluster.volumes[name] = path
             (path / "lost+found").mkdir(parents=True)
             self._own(path / "lost+found", 0o2770)
             self._own(path, 0o2775)
-        return self._cluster.volumes[name]
+        elif self._policy != "OnRootMismatch":
+            for item in path.rglob("*"):
+                wider = 0o2770 if item.is_dir() else 0o660
+                os.chown(item, -1, self._group)
+                item.chmod(item.stat().st_mode | wider)
+        return path
 
     def _own(self, path: Path, mode: int) -> None:
         if AS_ROOT:
@@ -194,6 +206,7 @@ class Running:
     grace_s: float
     address: str
     """Address of the pod, at which the kubelet and the Service reach it."""
+    env: Mapping[str, str]
 
     @property
     def pid(self) -> int:
@@ -209,10 +222,13 @@ class Running:
             raise ConnectionRefusedError(answer.decode())
         return socket.socket(fileno=descriptors[0])
 
-    def request(self, method: str, port: int, path: str, *, body: bytes | None = None) -> tuple[int, bytes]:
+    def request(
+        self, method: str, port: int, path: str, *, body: bytes | None = None, timeout_s: float = 10
+    ) -> tuple[int, bytes]:
         """Send a request to the pod's address, as the kubelet and the Service do."""
-        connection = http.client.HTTPConnection("pod", port, timeout=10)
+        connection = http.client.HTTPConnection("pod", port)
         connection.sock = self.connect(self.address, port)
+        connection.sock.settimeout(timeout_s)
         with contextlib.closing(connection):
             connection.request(method, path, body=body)
             answer = connection.getresponse()
@@ -223,7 +239,8 @@ class Running:
         call = self.container[name]["httpGet"]
         ports = {port["name"]: port["containerPort"] for port in self.container["ports"]}
         try:
-            status, _ = self.request("GET", ports.get(call["port"], call["port"]), call["path"])
+            timeout_s = self.container[name].get("timeoutSeconds", 1)
+            status, _ = self.request("GET", ports.get(call["port"], call["port"]), call["path"], timeout_s=timeout_s)
         except OSError:
             return False
         return 200 <= status < 400
@@ -242,6 +259,16 @@ class Running:
     @property
     def text(self) -> str:
         return self.log.read_text(errors="replace")[-6000:]
+
+    def execute(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command beside the program, as `kubectl exec` does. Only root can enter the namespaces of the container."""
+        process = f"/proc/{self.pid}"
+        status = dict(line.split(":", 1) for line in Path(f"{process}/status").read_text().splitlines())
+        user, group = status["Uid"].split()[0], status["Gid"].split()[0]
+        enter = ["nsenter", "-t", str(self.pid), "-m", "-p", "-n", "-u", f"--root={process}/root", f"--wd={process}/cwd"]
+        become = ["setpriv", "--reuid", user, "--regid", group, "--groups", ",".join(status["Groups"].split())]
+        env = ["env", "-i", *(f"{name}={value}" for name, value in self.env.items())]
+        return subprocess.run([*enter, *env, *become, *command], capture_output=True, text=True, timeout=60, check=False)
 
     def stop(self) -> tuple[int, float]:
         """Ask the program to end, and return its exit code and the seconds it took. Fails at the end of the grace period."""
@@ -279,7 +306,7 @@ def running(cluster: Cluster, world: World) -> Iterator[Running]:
         theirs.close()
         grace_s = pod["terminationGracePeriodSeconds"] - _pre_stop_s(container)
         address = "::1" if spec["env"]["RECONCILER_SERVER_LISTEN"].startswith("[") else POD_ADDRESS
-        started = Running(process, ours, container, folder / "log", grace_s, address)
+        started = Running(process, ours, container, folder / "log", grace_s, address, spec["env"])
         try:
             ours.settimeout(30)
             message, descriptors, *_ = socket.recv_fds(ours, 64, 64)
@@ -288,6 +315,11 @@ def running(cluster: Cluster, world: World) -> Iterator[Running]:
                 yield started
         finally:
             process.kill()
+
+
+def _group_of(security: Object) -> int:
+    """Return the group of the volumes. OpenShift chooses one only for a pod without a user."""
+    return int(security.get("fsGroup", 0 if "runAsUser" in security else OPENSHIFT_ID))
 
 
 def _pre_stop_s(container: Object) -> int:
@@ -322,9 +354,9 @@ def _specification(cluster: Cluster, world: World, pod: Object, folder: Path) ->
         "argv": [*container.get("command", made.entrypoint), *container.get("args", [])],
         "env": {**made.env, "HOSTNAME": "pod", "HOME": "/", **environment(cluster, container)},
         "cwd": container.get("workingDir", made.workdir),
-        "uid": security["runAsUser"] if AS_ROOT else 0,
-        "gid": security["runAsGroup"],
-        "groups": [security["fsGroup"]],
+        "uid": security.get("runAsUser", OPENSHIFT_ID) if AS_ROOT else 0,
+        "gid": security.get("runAsGroup", 0),
+        "groups": [_group_of(pod["securityContext"])],
     }
 
 

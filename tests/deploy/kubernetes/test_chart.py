@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import re
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -183,10 +181,33 @@ REFUSED: Mapping[str, tuple[str, str]] = {
     ),
     "a nested key of the chart": ("config: {source: {auth: {tokenFile: /x}}}", "use git.token.existingSecret"),
     "a proxy with a password": ("config: {network: {proxy: 'http://u:p@proxy:3128'}}", "RECONCILER_NETWORK_PROXY"),
-    "a variable of the chart": ("env: [{name: RECONCILER_STATE_URL, value: x}]", "is set twice, or is set by the chart"),
+    "a setting as a variable": (
+        "env: [{name: RECONCILER_SERVER_PUBLIC_URL, value: 'http://hooks.acme.example'}]",
+        "would escape the checks of config",
+    ),
+    "a variable of the chart": (
+        "env: [{name: RECONCILER_STATE_URL, value: x}]",
+        "Set its key in config, or the value of the chart",
+    ),
+    "a variable twice": ("env: [{name: A, value: b}, {name: A, value: c}]", "env A is set twice"),
+    "a selector as a label": ("commonLabels: {app.kubernetes.io/name: x}", "a label of the chart"),
+    "a label twice": ("commonLabels: {team: a}\npodLabels: {team: b}", "which commonLabels has too"),
+    "a name that no Service can have": ("nameOverride: ''\nfullnameOverride: 1st", "/fullnameOverride"),
+    "a tag in the repository": ("image: {repository: 'ghcr.io/acme/reconciler:1'}", "/image/repository"),
+    "a scrape that takes too long": (
+        "metrics: {serviceMonitor: {enabled: true, interval: 5s, scrapeTimeout: 1m}}",
+        "Set it to less than the interval",
+    ),
+    "one file twice": (
+        "secretFiles:\n- {existingSecret: a, items: [{key: x, path: t}]}\n- {existingSecret: b, items: [{key: x, path: t}]}",
+        "path .t. twice",
+    ),
     "a variable without a value": ("env: [{name: X}]", "env X has no value"),
     "a variable without a key": ("env: [{name: X, existingSecret: s}]", "no key of the Secret s"),
-    "a variable with two values": ("env: [{name: X, existingSecret: s, key: k, value: v}]", "value and existingSecret"),
+    "a variable with two values": (
+        "env: [{name: X, existingSecret: s, key: k, value: v}]",
+        "more than one of value, existingSecret",
+    ),
     "a secret in the values": ("env: [{name: RECONCILER_SECRET_X, value: ghp_1}]", "Put it into a Secret"),
     "a volume of the chart": ("extraVolumes: [{name: state, emptyDir: {}}]", "a volume of the chart"),
     "a mount of the chart": ("extraVolumeMounts: [{name: x, mountPath: /run/reconciler}]", "a mount of the chart"),
@@ -220,6 +241,24 @@ def test_values_that_cannot_work_are_refused_with_the_reason_and_what_to_write(v
     assert len(re.findall(r"^- ", done.stderr, re.MULTILINE)) == 1, "one cause is one message"
 
 
+def test_a_release_whose_name_no_service_can_have_is_refused() -> None:
+    done = helm("template", "1st", str(CHART), "--values", str(MINIMAL))
+    assert "must begin with a letter" in done.stderr
+
+
+@pytest.mark.parametrize("url", ["https://Hooks.Acme.example", "https://hooks.acme.example:8443/"])
+def test_the_host_of_the_public_url_is_compared_without_port_and_case(url: str) -> None:
+    ingress = ("--set", "ingress.enabled=true,ingress.host=hooks.acme.example,ingress.tls.external=true")
+    template("--values", str(MINIMAL), "--set", f"config.server.publicUrl={url}", *ingress)
+
+
+def test_names_that_look_like_numbers_stay_texts() -> None:
+    names = "masterKey.existingSecret=1e3,git.token.existingSecret=123,persistence.storageClass=0x1,priorityClassName=yes"
+    more = ("--set", "ingress.enabled=true,ingress.host=hooks.acme.example,ingress.tls.external=true,fullnameOverride=on")
+    items = objects(template("--values", str(MINIMAL), "--set-string", f"{names},nameOverride=12", *more, release="34"))
+    assert refusals(items) == []
+
+
 def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
     (tmp_path / "values.yaml").write_text("replicas: 2\nimage: {tag: latest}\npersistence: {enabled: false}\n")
     done = helm("template", "r", str(CHART), "--values", str(MINIMAL), "--values", str(tmp_path / "values.yaml"))
@@ -227,13 +266,6 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
 
 
 # -- what follows from other files --------------------------------------------------------------------------------------
-
-
-def test_schema_and_readme_follow_from_the_values_and_the_configuration_keys() -> None:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "deploy/helm/generate.py"), "--check"], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, f"run deploy/helm/generate.py: {done.stdout}{done.stderr}"
 
 
 def test_the_chart_has_the_version_of_the_program() -> None:
@@ -295,6 +327,38 @@ def test_the_network_policy_lets_out_dns_https_and_what_the_values_need() -> Non
     assert ports("ssh") == {53, 443, 22}
     assert ports("postgres") == {53, 443, 5432}
     assert ports("vault") == {53, 443, 8200}
+
+
+def test_prometheus_and_the_ingress_controller_are_let_in_and_nobody_else() -> None:
+    policy = find(rendered(ROOT / "tests/deploy/values/monitoring.yaml"), "NetworkPolicy")
+    (rule,) = policy["spec"]["ingress"]
+    *peers, test = rule["from"]
+    names = [peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] for peer in peers]
+    assert names == ["ingress-nginx", "monitoring"]
+    pod = next(item for item in rendered(ROOT / "tests/deploy/values/monitoring.yaml") if item["kind"] == "Pod")
+    assert test["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
+
+
+def test_the_rules_of_prometheus_are_those_of_the_repository() -> None:
+    source = ROOT / "deploy/prometheus/rules.yaml"
+    arguments = ("--values", str(MINIMAL), "--set", "metrics.prometheusRule.enabled=true")
+    if not source.is_file():
+        assert "--set-file metrics.prometheusRule.rules" in helm("template", "r", str(CHART), *arguments).stderr
+        return
+    items = objects(template(*arguments))
+    assert refusals(items) == []
+    assert find(items, "PrometheusRule")["spec"] == yaml.safe_load(source.read_text())
+
+
+def test_the_image_is_that_of_the_tag_the_digest_or_the_chart() -> None:
+    def image(values: str) -> str:
+        deployment = find(rendered(ROOT / f"tests/deploy/values/{values}.yaml"), "Deployment")
+        return str(deployment["spec"]["template"]["spec"]["containers"][0]["image"])
+
+    assert image("minimal") == f"reconciler:{yaml.safe_load((CHART / 'Chart.yaml').read_text())['appVersion']}"
+    assert image("postgres") == "registry.acme.example/platform/reconciler:0.1.0"
+    assert image("private-registry").startswith("registry.acme.example:5000/mirror/reconciler@sha256:3fa1")
 
 
 def test_volume_and_master_key_outlive_the_release() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
+import shlex
+import socket
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -11,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.kubernetes.conftest import GIT_TOKEN, GITHUB_TOKEN, Scene
-from tests.deploy.kubernetes.pods import AS_ROOT, Cluster, Running, running
+from tests.deploy.kubernetes.pods import AS_ROOT, OPENSHIFT_ID, Cluster, Running, running
 from tests.deploy.kubernetes.tools import ROOT, VALUES, rendered
+from tests.deploy.kubernetes.world import Route
 
+MINIMAL = ROOT / "tests/deploy/values/minimal.yaml"
 Scenes = Callable[[str], AbstractContextManager[Scene]]
 WITHOUT_HOOKS = {"github-app", "preview"}
 """An App has no webhooks at repositories; without a public URL none is created."""
@@ -44,7 +48,7 @@ def check_identity(pod: Running) -> None:
     status = dict(line.split(":", 1) for line in Path(f"/proc/{pod.pid}/status").read_text().splitlines())
     assert status["NoNewPrivs"].strip() == "1"
     if AS_ROOT:
-        assert status["Uid"].split() == ["65532"] * 4
+        assert set(status["Uid"].split()) <= {"65532", str(OPENSHIFT_ID)}
         assert int(status["CapEff"], 16) == 0
 
 
@@ -75,9 +79,8 @@ def check_effects(name: str, scene: Scene, pod: Running) -> None:
 
 
 def test_the_state_on_the_volume_survives_the_pod(scene: Scenes, tmp_path: Path) -> None:
-    values = ROOT / "tests/deploy/values/minimal.yaml"
     with scene("minimal") as it:
-        cluster = cluster_of(values, it, tmp_path)
+        cluster = cluster_of(MINIMAL, it, tmp_path)
         for _ in range(2):
             with running(cluster, it.world) as pod:
                 pod.wait_for("readinessProbe")
@@ -99,43 +102,48 @@ def test_two_pods_on_postgresql_share_one_webhook(scene: Scenes, tmp_path: Path)
         assert [pod.stop()[0] for pod in pods] == [0, 0]
 
 
-def test_the_test_of_helm_passes_where_the_service_leads_to_a_ready_pod(scene: Scenes, tmp_path: Path) -> None:
-    """`helm test` runs this pod; its name of the Service leads to the daemon here, as the DNS of the cluster would."""
-    import subprocess
-    import sys
-
-    objects = rendered(ROOT / "tests/deploy/values/minimal.yaml")
-    hook = next(item for item in objects if item["kind"] == "Pod")["spec"]["containers"][0]
-    service = next(item for item in objects if item["kind"] == "Service")
-    url = f"http://{service['metadata']['name']}.integrations.svc:{service['spec']['ports'][0]['port']}"
-    assert url in hook["args"][0]
-    with scene("minimal") as it, running(cluster_of(ROOT / "tests/deploy/values/minimal.yaml", it, tmp_path), it.world) as pod:
+@pytest.mark.skipif(not AS_ROOT, reason="only root can enter the namespaces of a container")
+def test_the_commands_of_the_notes_and_the_docs_work_in_the_pod(scene: Scenes, tmp_path: Path) -> None:
+    notes = (ROOT / "deploy/helm/reconciler/templates/NOTES.txt").read_text()
+    page = (ROOT / "docs/kubernetes.md").read_text()
+    (line,) = {line.partition(" -- ")[2] for text in (notes, page) for line in text.splitlines() if " -- reconciler " in line}
+    config = ("--config", "/etc/reconciler/reconciler.yaml")
+    with scene("minimal") as it, running(cluster_of(MINIMAL, it, tmp_path), it.world) as pod:
         pod.wait_for("readinessProbe")
-        import asyncio
-        import socket
-
-        listener = socket.create_server(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-
-        def answer() -> None:
-            client, _ = listener.accept()
-            with client:
-                head = client.recv(4096)
-                status, body = pod.request("GET", 8080, head.split()[1].decode())
-                client.sendall(b"HTTP/1.1 %d x\r\ncontent-length: %d\r\n\r\n%b" % (status, len(body), body))
-
-        import threading
-
-        thread = threading.Thread(target=answer)
-        thread.start()
-        script = hook["args"][0].replace(url, f"http://127.0.0.1:{port}")
-        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
-        thread.join(10)
-        listener.close()
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.startswith("200 ")
-        del asyncio
+        shown = pod.execute(*shlex.split(line))
+        assert "3 ready" in shown.stdout, shown.stderr
+        doctor = pod.execute("reconciler", "doctor", *config)
+        assert doctor.returncode == 0, doctor.stdout + doctor.stderr
+        assert pod.execute("reconciler", "healthcheck").returncode == 0
+        assert pod.execute("touch", "/etc/reconciler/x", "/run/reconciler/x", "/x").stderr.count("Read-only file system") == 3
         pod.stop()
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="only root can enter the namespaces of a container")
+def test_the_test_of_helm_passes_where_the_service_leads_to_a_ready_pod(scene: Scenes, tmp_path: Path) -> None:
+    """The script of the hook runs in the pod's network, in which the name and port of the Service lead to the daemon."""
+    hook = next(item for item in rendered(MINIMAL) if item["kind"] == "Pod")["spec"]["containers"][0]
+    service = next(item for item in rendered(MINIMAL) if item["kind"] == "Service")
+    name, port = f"{service['metadata']['name']}.integrations.svc", service["spec"]["ports"][0]["port"]
+    with scene("minimal") as it, socket.create_server(("127.0.0.1", 0)) as listener:
+        it.world.routes.append(Route(name, port, listener.getsockname()[1], tls=False))
+        it.world.addresses[name] = "10.96.0.99"
+        with running(cluster_of(MINIMAL, it, tmp_path), it.world) as pod:
+            pod.wait_for("readinessProbe")
+            threading.Thread(target=_forward, args=(listener, pod), daemon=True).start()
+            done = pod.execute(*hook["command"], *hook["args"])
+            assert done.returncode == 0, done.stderr
+            assert done.stdout == f"200 http://{name}:{port}/readyz\n"
+            pod.stop()
+
+
+def _forward(listener: socket.socket, pod: Running) -> None:
+    """Answer one request with the pod's answer, as the Service does."""
+    client, _ = listener.accept()
+    with client:
+        path = client.recv(4096).split()[1].decode()
+        status, body = pod.request("GET", 8080, path)
+        client.sendall(b"HTTP/1.1 %d x\r\ncontent-length: %d\r\n\r\n%b" % (status, len(body), body))
 
 
 def test_the_kubelet_of_these_tests_refuses_what_a_kubelet_refuses(scene: Scenes, tmp_path: Path) -> None:
@@ -144,7 +152,6 @@ def test_the_kubelet_of_these_tests_refuses_what_a_kubelet_refuses(scene: Scenes
         del it.secrets["master.key"]
         with (
             pytest.raises(KeyError, match=r"master\.key"),
-            running(cluster_of(ROOT / "tests/deploy/values/minimal.yaml", it, tmp_path), it.world),
+            running(cluster_of(MINIMAL, it, tmp_path), it.world),
         ):
             pass
-    assert os.geteuid() == 0 or not AS_ROOT

@@ -62,8 +62,17 @@ def rendered(values: Path) -> tuple[Object, ...]:
     return objects(template("--values", str(values)))
 
 
+class _StrictLoader(yaml.CSafeLoader):
+    """Refuses a key that a mapping has twice, as the API server does."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        assert len(set(keys)) == len(keys), f"line {node.start_mark.line + 1}: a key is there twice: {sorted(keys)}"
+        return super().construct_mapping(node, deep)
+
+
 def objects(text: str) -> tuple[Object, ...]:
-    return tuple(item for item in yaml.load_all(text, yaml.CSafeLoader) if item)
+    return tuple(item for item in yaml.load_all(text, _StrictLoader) if item)
 
 
 def kustomize(folder: Path) -> tuple[Object, ...]:

@@ -168,7 +168,7 @@ and wrong types before.
 {{- $hosts = compact $hosts -}}
 {{- if and $hosts (not $public) -}}
 {{- $p = append $p (printf "config.server.publicUrl is not set, and no webhook would be created. Set it to https://%s" (first $hosts)) -}}
-{{- else if and $hosts (not (has $url.host $hosts)) -}}
+{{- else if and $hosts (not (has (regexReplaceAll ":[0-9]+$" (lower $url.host) "") $hosts)) -}}
 {{- $p = append $p (printf "providers send events to %q (config.server.publicUrl), and ingress and gateway serve %s. Use the same host." $url.host (join ", " $hosts)) -}}
 {{- end -}}
 {{- if and $hosts $login (not $v.publicPaths.dashboard) -}}
@@ -182,6 +182,10 @@ and wrong types before.
 {{- if and $v.metrics.serviceMonitor.enabled $v.networkPolicy.enabled $v.networkPolicy.ingressFrom (not $v.networkPolicy.metricsFrom) -}}
 {{- $p = append $p "metrics.serviceMonitor is enabled, and the NetworkPolicy lets nobody but networkPolicy.ingressFrom in: Prometheus could not scrape. Set networkPolicy.metricsFrom to the peers of Prometheus." -}}
 {{- end -}}
+{{- $monitor := $v.metrics.serviceMonitor -}}
+{{- if and $monitor.enabled (gt (include "reconciler.milliseconds" $monitor.scrapeTimeout | int64) (include "reconciler.milliseconds" $monitor.interval | int64)) -}}
+{{- $p = append $p (printf "metrics.serviceMonitor.scrapeTimeout is %s, and the interval %s: Prometheus refuses that. Set it to less than the interval." $monitor.scrapeTimeout $monitor.interval) -}}
+{{- end -}}
 {{- $rule := $v.metrics.prometheusRule -}}
 {{- if $rule.enabled -}}
 {{- $text := default (.Files.Get "files/rules.yaml") $rule.rules -}}
@@ -194,6 +198,17 @@ and wrong types before.
 {{- toJson $p -}}
 {{- end -}}
 
+{{/* Milliseconds of a duration of Prometheus, such as 1m30s. */}}
+{{- define "reconciler.milliseconds" -}}
+{{- $units := dict "ms" 1 "s" 1000 "m" 60000 "h" 3600000 "d" 86400000 "w" 604800000 "y" 31536000000 -}}
+{{- $total := 0 -}}
+{{- range regexFindAll "[0-9]+(ms|[smhdwy])" . -1 -}}
+{{- $unit := regexFind "[a-z]+" . -}}
+{{- $total = add $total (mul (regexFind "[0-9]+" . | int64) (get $units $unit | int64)) -}}
+{{- end -}}
+{{- $total -}}
+{{- end -}}
+
 {{- define "reconciler.check.pods" -}}
 {{- $v := .Values -}}
 {{- $p := list -}}
@@ -203,16 +218,34 @@ and wrong types before.
 {{- if and $v.podDisruptionBudget.enabled (ge (int $v.podDisruptionBudget.minAvailable) (int $v.replicas)) -}}
 {{- $p = append $p (printf "podDisruptionBudget.minAvailable is %d of %d replicas: no node with a pod could be drained. Set it to less than replicas%s." (int $v.podDisruptionBudget.minAvailable) (int $v.replicas) (ternary ", or disable it: with one pod a budget only blocks drains" "" (eq (int $v.replicas) 1))) -}}
 {{- end -}}
+{{- if not (regexMatch "^[a-z]([a-z0-9-]*[a-z0-9])?$" (include "reconciler.fullname" .)) -}}
+{{- $p = append $p (printf "the name of the Service would be %q, which must begin with a letter and have only lower-case letters, digits and dashes. Set fullnameOverride, or another name of the release." (include "reconciler.fullname" .)) -}}
+{{- end -}}
+{{- $own := concat (keys (include "reconciler.selector" . | fromYaml)) (list "helm.sh/chart" "app.kubernetes.io/version" "app.kubernetes.io/managed-by") -}}
+{{- range $name, $labels := dict "commonLabels" $v.commonLabels "podLabels" $v.podLabels "metrics.serviceMonitor.labels" $v.metrics.serviceMonitor.labels "metrics.prometheusRule.labels" $v.metrics.prometheusRule.labels -}}
+{{- range $label, $_ := $labels -}}
+{{- if has $label $own -}}
+{{- $p = append $p (printf "%s has %q, a label of the chart, by which its objects select the pods. Choose another one." $name $label) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- range $label, $_ := $v.podLabels -}}
+{{- if hasKey $v.commonLabels $label -}}
+{{- $p = append $p (printf "podLabels has %q, which commonLabels has too. Remove it from one of them." $label) -}}
+{{- end -}}
+{{- end -}}
 {{- $least := add 35 (int $v.preStopSeconds) -}}
 {{- if lt (int $v.terminationGracePeriodSeconds) (int $least) -}}
 {{- $p = append $p (printf "terminationGracePeriodSeconds is %d: the pod would be killed while it drains. The daemon needs up to 30 seconds after preStopSeconds (%d), and 5 to exit: set %d or more." (int $v.terminationGracePeriodSeconds) (int $v.preStopSeconds) $least) -}}
 {{- end -}}
 {{- range $v.env -}}
-{{- if and (hasKey . "value") (hasKey . "existingSecret") -}}
-{{- $p = append $p (printf "env %s has value and existingSecret. Remove one of them." .name) -}}
+{{- if and (hasPrefix "RECONCILER_" .name) (not (hasPrefix "RECONCILER_SECRET_" .name)) (not (hasPrefix "RECONCILER_NETWORK_PROXY" .name)) -}}
+{{- $p = append $p (printf "env %s is a setting of the daemon, and would escape the checks of config. Set its key in config, or the value of the chart for it." .name) -}}
+{{- else if gt (len (pick . "value" "existingSecret" "valueFrom")) 1 -}}
+{{- $p = append $p (printf "env %s has more than one of value, existingSecret and valueFrom. Keep one of them." .name) -}}
 {{- else if and (hasKey . "existingSecret") (not (hasKey . "key")) -}}
 {{- $p = append $p (printf "env %s has no key of the Secret %s. Set key." .name .existingSecret) -}}
-{{- else if not (or (hasKey . "value") (hasKey . "existingSecret")) -}}
+{{- else if not (pick . "value" "existingSecret" "valueFrom") -}}
 {{- $p = append $p (printf "env %s has no value. Set value, or existingSecret and key." .name) -}}
 {{- else if and (hasPrefix "RECONCILER_SECRET_" .name) (not (hasSuffix "_FILE" .name)) (hasKey . "value") -}}
 {{- $p = append $p (printf "env %s has its value in the values of the release, where everyone who can read the Deployment reads it. Put it into a Secret, and set existingSecret and key." .name) -}}
@@ -226,7 +259,7 @@ and wrong types before.
 {{- $p := list -}}
 {{- $names := list -}}
 {{- range (include "reconciler.env" . | fromYamlArray) -}}
-{{- if has .name $names -}}
+{{- if and (has .name $names) (or (not (hasPrefix "RECONCILER_" .name)) (hasPrefix "RECONCILER_SECRET_" .name)) -}}
 {{- $p = append $p (printf "env %s is set twice, or is set by the chart. Remove it from env." .name) -}}
 {{- end -}}
 {{- $names = append $names .name -}}
@@ -249,6 +282,22 @@ and wrong types before.
 {{- if has .existingSecret (compact $secrets) -}}
 {{- $p = append $p (printf "secretFiles has %q, a Secret with a credential of the daemon itself, which manifests could read then. Use separate Secrets." .existingSecret) -}}
 {{- end -}}
+{{- end -}}
+{{- $paths := list -}}
+{{- range $v.secretFiles -}}
+{{- range .items -}}
+{{- if has .path $paths -}}
+{{- $p = append $p (printf "secretFiles has the path %q twice. Give each file its own path." .path) -}}
+{{- end -}}
+{{- $paths = append $paths .path -}}
+{{- end -}}
+{{- end -}}
+{{- range $v.projectedTokens -}}
+{{- $path := printf "tokens/%s" .name -}}
+{{- if has $path $paths -}}
+{{- $p = append $p (printf "projectedTokens and secretFiles have the path %q twice. Give each file its own path." $path) -}}
+{{- end -}}
+{{- $paths = append $paths $path -}}
 {{- end -}}
 {{- if and $v.projectedTokens (not $v.serviceAccount.create) (not $v.serviceAccount.name) -}}
 {{- $p = append $p "projectedTokens without a ServiceAccount of its own would be tokens of `default`, which every pod of the namespace has. Set serviceAccount.create: true, or serviceAccount.name." -}}

@@ -13,8 +13,14 @@
 {{- end -}}
 
 {{- define "reconciler.selector" -}}
-app.kubernetes.io/name: {{ include "reconciler.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "reconciler.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+{{- end -}}
+
+{{/* Labels of the pod of `helm test`, which the Service must not select. */}}
+{{- define "reconciler.testLabels" -}}
+app.kubernetes.io/name: {{ printf "%s-test" (include "reconciler.name" . | trunc 58) | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "reconciler.labels" -}}
@@ -77,16 +83,16 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - name: RECONCILER_STATE_URL
   valueFrom:
     secretKeyRef:
-      name: {{ $pg.existingSecret }}
-      key: {{ $pg.key }}
+      name: {{ quote $pg.existingSecret }}
+      key: {{ quote $pg.key }}
 {{- else }}
 - name: RECONCILER_STATE_URL
   value: {{ printf "postgresql+psycopg://%s@%s:%d/%s?sslmode=%s" $pg.user $pg.host (int $pg.port) $pg.name $pg.sslMode | quote }}
 - name: PGPASSWORD
   valueFrom:
     secretKeyRef:
-      name: {{ $pg.passwordSecret.existingSecret }}
-      key: {{ $pg.passwordSecret.key }}
+      name: {{ quote $pg.passwordSecret.existingSecret }}
+      key: {{ quote $pg.passwordSecret.key }}
 {{- end }}
 - name: RECONCILER_STATUS_FILE
   value: /var/lib/reconciler/state/status.json
@@ -127,12 +133,15 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   value: /run/reconciler/ca.crt
 {{- end }}
 {{- range $v.env }}
-- name: {{ .name }}
+- name: {{ quote .name }}
   {{- if .existingSecret }}
   valueFrom:
     secretKeyRef:
-      name: {{ .existingSecret }}
-      key: {{ .key }}
+      name: {{ quote .existingSecret }}
+      key: {{ quote .key }}
+  {{- else if .valueFrom }}
+  valueFrom:
+    {{- toYaml .valueFrom | nindent 4 }}
   {{- else }}
   value: {{ .value | quote }}
   {{- end }}
@@ -141,7 +150,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{- define "reconciler.projection" -}}
 - {{ .kind }}:
-    name: {{ .name }}
+    name: {{ quote .name }}
     items:
       - {key: {{ .key | quote }}, path: {{ .path }}}
 {{- end -}}
