@@ -8,6 +8,8 @@ request is always served.
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -54,8 +56,11 @@ class GuardedProtocol(HttpToolsProtocol):
                 min(idle, key=lambda other: other._last).drop()  # noqa: SLF001  instances of this class
 
     def drop(self) -> None:
-        """Close the connection at once."""
+        """Close the connection at once, with a reset: otherwise the kernel keeps megabytes for a peer that does not read."""
         self.connections.discard(self)
+        sock = self.transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -67,6 +72,12 @@ class GuardedProtocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         self._watch_reader()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._reader is not None:
+            self._reader.cancel()
+            self._reader = None
 
     def _watch_reader(self) -> None:
         """Drop the peer unless it goes on reading: uvicorn waits for it without end, and so does the end of a connection."""

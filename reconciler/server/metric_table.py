@@ -215,7 +215,7 @@ GROUPS = (
             ),
             _gauge("items_oldest_timestamp_seconds", f"Time at which the oldest of them was queued; {_NOTHING}", "reason"),
             _gauge(
-                "executions",
+                "executions_open",
                 "Executions that have not ended: starting (the outcome of the start is not known yet), running.",
                 "state",
             ),

@@ -56,14 +56,14 @@ class StateCollector(Collector):
         ):
             rows = [((), waiting.since)] if waiting.since else []
             yield self._to.rows(f"reconciler_{name}_timestamp_seconds", rows)
-        yield from self._by_label("executions", backlog.executions)
+        yield from self._by_label("executions", backlog.executions, counted="executions_open")
         yield from self._by_label("items", _known_reasons(backlog.items), counted="items_waiting")
         incidents = {topic.value: backlog.incidents.get(topic.value, 0) for topic in Topic}
         yield self._to.rows("reconciler_incidents_open", [((topic,), number) for topic, number in incidents.items()])
 
-    def _by_label(self, name: str, waiting: Mapping[str, Waiting], *, counted: str = "") -> Iterator[Metric]:
+    def _by_label(self, name: str, waiting: Mapping[str, Waiting], *, counted: str) -> Iterator[Metric]:
         rows = sorted(waiting.items())
-        yield self._to.rows(f"reconciler_{counted or name}", [((label,), each.count) for label, each in rows])
+        yield self._to.rows(f"reconciler_{counted}", [((label,), each.count) for label, each in rows])
         oldest = [((label,), each.since) for label, each in rows if each.count]
         yield self._to.rows(f"reconciler_{name}_oldest_timestamp_seconds", oldest)
 

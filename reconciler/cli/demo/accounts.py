@@ -127,7 +127,10 @@ def seed(providers: Mapping[str, SandboxServer], app_key: str) -> None:
     )
     for name in ("github", "semaphore", "buddy"):
         providers[name].admin.settings(deliver=True)
-    providers["github"].admin.settings(rate_limits=True)
+    # It reports its rate; a demonstration that is kept for a day must not use it up.
+    providers["github"].admin.settings(
+        rate_limits=True, primary_per_hour=1_000_000, points_per_minute=100_000, creates_per_hour=100_000
+    )
 
 
 def rights(server: SandboxServer) -> object:
