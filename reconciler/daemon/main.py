@@ -49,7 +49,7 @@ async def run_once(config: Config) -> int:
     async with contextlib.AsyncExitStack() as stack:
         session = await stack.enter_async_context(open_session(config, Options(actor=daemon_actor(), traced=True)))
         holder = session.engine.holder or SINGLE
-        await stack.enter_async_context(exporting(session.deps, holder=holder, under_load=lambda: False, beat=lambda _: None))
+        await stack.enter_async_context(exporting(session.deps, holder=holder, under_load=lambda _: False, beat=lambda _: None))
         info = statusfile.DaemonInfo(__version__, os.getpid(), time.time(), "once")
         outbox = NotificationOutbox(session.engine.current, holder=holder)
         session.engine.read_event_status = lambda _: with_deliveries(session.engine.current, EventStatus())

@@ -108,9 +108,9 @@ class EventPipeline:
         self.pushing = OutputReceiver(current, executors)
         self.commands = Commands(current, self.recovery, self.apps, wake_events=self.dispatcher.wake, wake_stages=self._queued)
 
-    def under_load(self) -> bool:
-        """Whether a burst of deliveries is arriving: other work should wait."""
-        return self._writer.under_load
+    def under_load(self, urgent: bool) -> bool:  # noqa: FBT001  a callback with one argument
+        """Whether deliveries are arriving for which other work should wait; ``urgent`` work waits only for a burst."""
+        return self._writer.under_load if urgent else self._writer.is_busy
 
     async def step(self, claim: Claim, lease: Lease) -> None:
         """Run a claimed step of an execution."""

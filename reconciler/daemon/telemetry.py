@@ -30,7 +30,7 @@ def open_tracer(config: Config, redactor: Redactor) -> Tracer:
 
 @contextlib.asynccontextmanager
 async def exporting(
-    context: Context, *, holder: str, under_load: Callable[[], bool], beat: Callable[[float], None]
+    context: Context, *, holder: str, under_load: Callable[[bool], bool], beat: Callable[[float], None]
 ) -> AsyncIterator[Loops]:
     """Yield the loop that exports spans, and export the last ones at the end; nothing without telemetry.
 

@@ -15,6 +15,8 @@ MAX_WAITING = 8_192
 MAX_BYTES = 128 << 20
 CROWD, CROWD_S = 64, 0.1
 """This many deliveries within this time (seconds) are a burst."""
+BUSY_S = 1.0
+"""This many within this time are no burst, but work that can wait for a minute should wait."""
 
 
 def at_fault(error: Exception) -> bool:
@@ -43,6 +45,11 @@ class Writer:
     def under_load(self) -> bool:
         """Whether a burst of deliveries is arriving: other work should wait."""
         return len(self._newest) == CROWD and asyncio.get_running_loop().time() - self._newest[0] < CROWD_S
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether so many deliveries arrive that work which can wait for a minute should wait."""
+        return len(self._newest) == CROWD and asyncio.get_running_loop().time() - self._newest[0] < BUSY_S
 
     async def store(self, arrival: Arrival) -> Stored:
         """Return the result for ``arrival`` once it is durable. Raises `InboxFull`, `StateError`."""

@@ -36,6 +36,8 @@ CAPACITY_STORED = 50_000
 """Spans in the state, about 25 MB: what a busy installation makes in some minutes."""
 ANSWER_BYTES = 64 << 10
 """Of a collector's answer; a longer one is not read."""
+URGENT = 25_000
+"""Spans in the state from which an export waits only for the end of a burst, and not while deliveries just arrive."""
 FLUSH_S = 3.0
 """How long the end of the process waits for the last export."""
 HOLD_S = 5.0
@@ -78,7 +80,7 @@ class Exporter:
         session: HttpSession,
         *,
         holder: str,
-        under_load: Callable[[], bool],
+        under_load: Callable[[bool], bool],
         beat: Callable[[], None],
     ) -> None:
         self._context = context
@@ -112,6 +114,7 @@ class Exporter:
             while await self._export():
                 self._beat()
                 await self._wait_for_burst()
+                await self._trim()
             self._failures, self._pause_s = 0, PAUSE_S
         except NotAccepted as error:
             self._failures += 1
@@ -134,10 +137,11 @@ class Exporter:
                 await self.turn()
 
     async def _wait_for_burst(self) -> None:
-        """Wait for the end of a burst of deliveries, whose senders wait for an answer."""
+        """Wait while deliveries arrive, whose senders wait for an answer; if many spans wait, only while a burst arrives."""
         loop = asyncio.get_running_loop()
         until = loop.time() + HOLD_S
-        while self._under_load() and loop.time() < until:  # noqa: ASYNC110 - a burst is over when nothing happens
+        urgent = self._recorder.waiting > URGENT
+        while self._under_load(urgent) and loop.time() < until:  # noqa: ASYNC110 - a burst is over when nothing happens
             await asyncio.sleep(0.05)
 
     async def _export(self) -> bool:

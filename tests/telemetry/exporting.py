@@ -52,7 +52,7 @@ def span(number: int | str = 1, **attributes: Any) -> SpanRecord:
 
 
 @contextlib.asynccontextmanager
-async def exporting(folder: Path, url: str, *, state: str = "", busy: Any = lambda: False, **keys: str) -> AsyncIterator[Bench]:
+async def exporting(folder: Path, url: str, *, state: str = "", busy: Any = lambda _: False, **keys: str) -> AsyncIterator[Bench]:
     """Yield a bench whose exporter sends to ``url``; ``keys``: further keys of section ``telemetry``."""
     folder.mkdir(exist_ok=True)
     config = load_config(

@@ -135,7 +135,7 @@ async def test_an_export_waits_for_the_end_of_a_burst_but_not_for_ever(
 ) -> None:
     monkeypatch.setattr(module, "HOLD_S", 0.2)
     monkeypatch.setattr(module, "PAUSE_S", 0.0)
-    async with exporting(tmp_path, collector.url, busy=lambda: True) as bench:
+    async with exporting(tmp_path, collector.url, busy=lambda _: True) as bench:
         bench.keep(span())
         bench.exporter._pause_s = 0.0
         began = time.monotonic()
