@@ -174,7 +174,7 @@ def test_the_steps_of_the_page_restore_a_lost_host_and_nothing_is_doubled(docume
     # Nothing is created, deleted or run again; the chain of the audit log holds, and names the restore.
     world.wait(lambda: hooks_of(world) == hooks and world.all_ready(), "all ready")
     world.ask("redeliver")  # Semaphore lists pipelines, not which deliveries arrived
-    time.sleep(3)
+    time.sleep(1.5)
     assert (hooks_of(world), len(world.runs())) == (hooks, runs)
     assert [row["path"] for row in world.writes()] == []
     assert world.semaphore.state()["notifications"] == semaphore

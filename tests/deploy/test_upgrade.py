@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,25 @@ def test_two_processes_that_start_on_one_postgresql_migrate_it_once(request: pyt
     old = old_state(request, tmp_path, "postgresql")
     answers = [process.communicate(timeout=60) for process in [opened(old) for _ in range(3)]]
     assert sorted(answer for answer, _ in answers) == ["found\n", "found\n", "upgraded\n"], answers
+
+
+def test_a_migration_that_takes_longer_than_a_statement_may_is_waited_for(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = old_state(request, tmp_path, "postgresql")
+    limits = "-c statement_timeout=200 -c lock_timeout=200 -c idle_in_transaction_session_timeout=10000"
+    monkeypatch.setattr("reconciler.state.database._LIMITS", limits)
+    engine = sa.create_engine(old.url)
+    with engine.connect() as peer:
+        peer.execute(sa.text("SELECT pg_advisory_xact_lock(7163002)"))  # as a process that migrates
+        timer = threading.Timer(1.0, peer.commit)
+        timer.start()
+        store = Store.open(old.url, state_dir=tmp_path / "state")
+        timer.join()
+    engine.dispose()
+    assert store.upgraded is not None
+    assert store.upgraded.duration_s > 0.9
+    store.close()
 
 
 # -- who may use a schema -----------------------------------------------------------------------------------------------
