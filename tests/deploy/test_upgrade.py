@@ -53,6 +53,13 @@ def schema_of(url: str) -> str:
     return str(rows_of(url, "SELECT version_num FROM alembic_version")[0][0])
 
 
+def ready(world: OldState) -> tuple[int, int, str]:
+    """Return how many resources there are, how many are ready, and why the suspended one is not."""
+    summary = world.status()["summary"]
+    condition = world.condition("EventSource", "repo00") or {"reason": ""}
+    return summary["total"], summary["ready"], condition["reason"]
+
+
 # -- the whole way ------------------------------------------------------------------------------------------------------
 
 
@@ -62,14 +69,14 @@ def test_the_daemon_starts_on_the_state_of_0_1_and_goes_on_with_everything(runni
     runs = len(world.runs())
     recorded = rows_of(world.url, "SELECT count(*) FROM managed_object")[0][0]
     world.daemon()
-    world.wait(lambda: world.status()["summary"]["ready"] == 27, "all are ready but the suspended one")
+    world.wait(lambda: ready(world) == (28, 27, "Suspended"), "all are ready but the suspended one")
     assert schema_of(world.url) == HEAD
 
     # All objects are known: none is created, changed or deleted, and the one whose record was lost with its process is recorded.
     assert objects_of(world) == objects
-    assert rows_of(world.url, "SELECT count(*) FROM managed_object WHERE tombstone = false") == [(recorded + 1,)]
+    count = "SELECT count(*) FROM managed_object WHERE tombstone = false"
+    world.wait(lambda: rows_of(world.url, count) == [(recorded + 1,)], "the write with unknown outcome is settled")
     assert [row["path"] for name in world.servers for row in world.writes(name) if "/dispatches" not in row["path"]] == []
-    assert world.condition("EventSource", "repo00")["reason"] == "Suspended"
 
     # The start with unknown outcome finds its run; the stored event starts one run, once; what waits for approval still does.
     ended = world.finished("doubt", 3)
