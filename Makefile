@@ -5,7 +5,7 @@ BIN     := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime-installed
 DEV     := $(VENV)/.dev-installed
 
-.PHONY: help demo keyless test check test-node deploy-test image-test alerts-test docs pictures bench wheel release install-test upgrade-test clean
+.PHONY: help demo keyless test check test-node test-install test-deploy test-image image-test test-alerts test-upgrade docs pictures bench wheel release clean
 
 help:
 	@echo "make demo    run a guided demonstration on this machine, without an account; make demo ARGS=--keep keeps it running"
@@ -20,8 +20,8 @@ help:
 	@echo "make pictures  make the pictures of docs/dashboard.md again; needs Chromium"
 	@echo "make wheel   build the wheel into dist/"
 	@echo "make release  build wheel, source archive, bill of materials (CycloneDX) and SHA256SUMS into dist/"
-	@echo "make install-test  install the wheel with pipx and uv, and try it; needs PyPI"
-	@echo "make upgrade-test  upgrade a state of version 0.1 with 10,000 objects, and measure it"
+	@echo "make test-install  install the wheel with pipx and uv, and try it; needs PyPI"
+	@echo "make test-upgrade  upgrade a state of version 0.1 with 10,000 objects, and measure it"
 	@echo "make clean   remove the environment and all caches"
 
 # What the program needs. uv is used if it is on the PATH, else venv and pip.
@@ -90,11 +90,11 @@ release: $(RUNTIME)
 	@$(BIN)/python deploy/release.py
 
 # Not part of `make test`: it installs packages from PyPI.
-install-test: $(DEV)
+test-install: $(DEV)
 	@sh tests/setup-debian.sh
 	$(BIN)/python -m pytest tests/install -n 2 --dist loadfile
 
-upgrade-test: $(DEV)
+test-upgrade: $(DEV)
 	@sh tests/setup-debian.sh
 	$(BIN)/python -m benchmarks.upgrade
 

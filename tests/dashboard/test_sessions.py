@@ -3,7 +3,7 @@
 import pytest
 
 from reconciler.credentials.keys import KeyRing, MasterKey
-from reconciler.server.dashboard.sessions import MAX_ENDED, CookieSealer, LoginAttempt, LoginSession, new_id
+from reconciler.server.dashboard.sessions import LIFETIME_S, LOGIN_S, MAX_ENDED, CookieSealer, LoginAttempt, LoginSession, new_id
 
 OLD, KEY, OTHER = (MasterKey(bytes([number]) * 32) for number in (1, 2, 3))
 NOW = 1_000.0
@@ -41,6 +41,16 @@ def test_a_cookie_ends_by_time_and_by_hand() -> None:
     for number in range(MAX_ENDED + 10):
         sealer.end(LoginSession(str(number), NOW + 1), NOW)
     assert len(sealer._ended) <= MAX_ENDED
+
+
+def test_sessions_and_logins_from_before_a_restore_are_over() -> None:
+    sealer = _sealer()
+    before = [LoginSession("old", NOW - 1 + LIFETIME_S, "ada"), LoginAttempt("old", NOW - 1 + LOGIN_S)]
+    since = [LoginSession("new", NOW + LIFETIME_S, "ada"), LoginAttempt("new", NOW + LOGIN_S)]
+    assert [sealer.open(type(each), sealer.seal(each), NOW) for each in before] == before
+    sealer.refuse_before = NOW
+    assert [sealer.open(type(each), sealer.seal(each), NOW) for each in before] == [None, None]
+    assert [sealer.open(type(each), sealer.seal(each), NOW) for each in since] == since
 
 
 def test_a_cookie_of_one_kind_is_not_one_of_another() -> None:

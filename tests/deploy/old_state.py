@@ -49,9 +49,9 @@ class OldState(StageWorld):
         held = json.loads(text.replace('"said":', '"sent":'))  # the one word in which the simulators of 0.1 differ
         try:
             for name in ("github", "semaphore", "buddy"):
-                server = sandbox.SandboxServer(sandbox.simulator(name), PORTS[self.kind][name]).start()
-                self.servers[name] = server
-                server.admin.put_state({**server.admin.state(), **held[name]}, replace=True)
+                app = sandbox.simulator(name)
+                app.put_state({**app.state, **held[name]}, replace=True)
+                server = self.servers[name] = sandbox.SandboxServer(app, PORTS[self.kind][name]).start()
                 server.admin.settings(deliver=True)
             yield
         finally:

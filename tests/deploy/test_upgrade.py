@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,13 @@ def schema_of(url: str) -> str:
     return str(rows_of(url, "SELECT version_num FROM alembic_version")[0][0])
 
 
+def ready(world: OldState) -> tuple[int, int, str]:
+    """Return how many resources there are, how many are ready, and why the suspended one is not."""
+    summary = world.status()["summary"]
+    condition = world.condition("EventSource", "repo00") or {"reason": ""}
+    return summary["total"], summary["ready"], condition["reason"]
+
+
 # -- the whole way ------------------------------------------------------------------------------------------------------
 
 
@@ -61,14 +69,14 @@ def test_the_daemon_starts_on_the_state_of_0_1_and_goes_on_with_everything(runni
     runs = len(world.runs())
     recorded = rows_of(world.url, "SELECT count(*) FROM managed_object")[0][0]
     world.daemon()
-    world.wait(lambda: world.status()["summary"]["ready"] == 27, "all are ready but the suspended one")
+    world.wait(lambda: ready(world) == (28, 27, "Suspended"), "all are ready but the suspended one")
     assert schema_of(world.url) == HEAD
 
     # All objects are known: none is created, changed or deleted, and the one whose record was lost with its process is recorded.
     assert objects_of(world) == objects
-    assert rows_of(world.url, "SELECT count(*) FROM managed_object WHERE tombstone = false") == [(recorded + 1,)]
+    count = "SELECT count(*) FROM managed_object WHERE tombstone = false"
+    world.wait(lambda: rows_of(world.url, count) == [(recorded + 1,)], "the write with unknown outcome is settled")
     assert [row["path"] for name in world.servers for row in world.writes(name) if "/dispatches" not in row["path"]] == []
-    assert world.condition("EventSource", "repo00")["reason"] == "Suspended"
 
     # The start with unknown outcome finds its run; the stored event starts one run, once; what waits for approval still does.
     ended = world.finished("doubt", 3)
@@ -156,6 +164,25 @@ def test_two_processes_that_start_on_one_postgresql_migrate_it_once(request: pyt
     old = old_state(request, tmp_path, "postgresql")
     answers = [process.communicate(timeout=60) for process in [opened(old) for _ in range(3)]]
     assert sorted(answer for answer, _ in answers) == ["found\n", "found\n", "upgraded\n"], answers
+
+
+def test_a_migration_that_takes_longer_than_a_statement_may_is_waited_for(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = old_state(request, tmp_path, "postgresql")
+    limits = "-c statement_timeout=200 -c lock_timeout=200 -c idle_in_transaction_session_timeout=10000"
+    monkeypatch.setattr("reconciler.state.database._LIMITS", limits)
+    engine = sa.create_engine(old.url)
+    with engine.connect() as peer:
+        peer.execute(sa.text("SELECT pg_advisory_xact_lock(7163002)"))  # as a process that migrates
+        timer = threading.Timer(1.0, peer.commit)
+        timer.start()
+        store = Store.open(old.url, state_dir=tmp_path / "state")
+        timer.join()
+    engine.dispose()
+    assert store.upgraded is not None
+    assert store.upgraded.duration_s > 0.9
+    store.close()
 
 
 # -- who may use a schema -----------------------------------------------------------------------------------------------

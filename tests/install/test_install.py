@@ -1,6 +1,6 @@
 """Install from the built files as the documentation says, in a home folder of its own, and try what was installed.
 
-Packages come from PyPI, so `make test` leaves this out: `make install-test` runs it.
+Packages come from PyPI, so `make test` leaves this out: `make test-install` runs it.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ class Login:
         self._learned_at = now
         try:
             ended = await self._store.ended_sessions()
-            self._sealer.refuse_before = await self._store.restored_at()
+            self._sealer.refuse_before = await self._store.restored_at() or float("-inf")
         except StateError:  # without the state no page is shown, and no action runs; files and the login form need none
             return
         self._sealer.learn(ended, self._clock())

@@ -66,7 +66,7 @@ class CookieSealer:
         self.installation = keyring.current.derive(_PURPOSE, owner, "name", length=4).hex()
         """Part of the cookie's name: browsers share cookies between the ports of a host."""
         self._ended: OrderedDict[str, float] = OrderedDict()
-        self.refuse_before = 0.0
+        self.refuse_before = float("-inf")
         """Sessions that began before this time (seconds since the epoch) are over: a restored state does not know which were ended."""
 
     def seal(self, content: Sealed) -> str:
