@@ -5,13 +5,14 @@ BIN     := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime-installed
 DEV     := $(VENV)/.dev-installed
 
-.PHONY: help demo keyless test check test-node docs pictures bench wheel clean
+.PHONY: help demo keyless test check test-node image-test docs pictures bench wheel clean
 
 help:
 	@echo "make demo    run a guided demonstration on this machine, without an account; make demo ARGS=--keep keeps it running"
 	@echo "make keyless run examples/keyless on this machine: no static secrets, with OpenBao"
 	@echo "make test    run all checks: ruff, mypy, import-linter, tests (as root, it installs PostgreSQL, sshd and Chromium if missing)"
 	@echo "make test-node  run clients of other projects (octokit, probot, openid-client, sops-age); needs Node and npm"
+	@echo "make image-test  build the container image with buildah and run it with runc; needs root, on Debian"
 	@echo "make bench   run the benchmarks, as ratios to floors and other tools"
 	@echo "make docs    regenerate the generated pages"
 	@echo "make pictures  make the pictures of docs/dashboard.md again; needs Chromium"
@@ -47,6 +48,11 @@ test-node: $(DEV)
 	@sh tests/setup-debian.sh node
 	@cd tests/node && { cmp -s package-lock.json node_modules/.installed || { npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && cp package-lock.json node_modules/.installed; }; }
 	$(BIN)/python -m pytest tests/node -n 2 --dist loadfile
+
+# Not part of `make test`: it needs root, and half a gigabyte for the image. It builds what is committed.
+image-test: $(DEV)
+	@sh tests/setup-debian.sh image
+	$(BIN)/python -m pytest tests/image -p no:cacheprovider
 
 bench: $(DEV)
 	$(BIN)/python -m benchmarks

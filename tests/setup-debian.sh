@@ -1,11 +1,16 @@
 #!/bin/sh
-# Install the Debian packages that the tests require: git, an SSH server, PostgreSQL, Alertmanager with amtool, Chromium with a font, cmark-gfm, zsh, fish; with the argument "node" those of tests/node.
+# Install the Debian packages that the tests require: git, an SSH server, PostgreSQL, Alertmanager with amtool, Chromium with a font, cmark-gfm, zsh, fish; with the argument "node" those of tests/node, with "image" those of tests/image.
 # Without root, print their names.
 set -eu
 missing=""
 if [ "${1:-}" = node ]; then
   command -v node >/dev/null 2>&1 || missing="$missing nodejs"
   command -v npm >/dev/null 2>&1 || missing="$missing npm"
+elif [ "${1:-}" = image ]; then
+  for command in buildah mmdebstrap runc; do
+    command -v "$command" >/dev/null 2>&1 || missing="$missing $command"
+  done
+  command -v ip >/dev/null 2>&1 || missing="$missing iproute2"
 else
 command -v git >/dev/null 2>&1 || missing="$missing git"
 command -v ssh-keygen >/dev/null 2>&1 || missing="$missing openssh-client"
@@ -16,6 +21,7 @@ command -v chromium >/dev/null 2>&1 || missing="$missing chromium fonts-liberati
 for command in cmark-gfm zsh fish; do
   command -v "$command" >/dev/null 2>&1 || missing="$missing $command"
 done
+command -v systemd-analyze >/dev/null 2>&1 || missing="$missing systemd"
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
 fi
 [ -z "$missing" ] && exit 0

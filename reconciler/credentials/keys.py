@@ -207,7 +207,8 @@ def _read(path: Path) -> MasterKey | None:
         info = os.fstat(descriptor)
         if not stat.S_ISREG(info.st_mode):
             raise ConfigError(f"the master key {path} is not a file", code="RC4011")
-        _check_access(path, info)
+        if not _is_systemd_credential(path):
+            _check_access(path, info)
         data = os.read(descriptor, _FILE_BYTES)
     except OSError as error:
         raise ConfigError(f"the master key {path} cannot be read: {error.strerror}", code="RC4010") from None
@@ -218,6 +219,15 @@ def _read(path: Path) -> MasterKey | None:
     except binascii.Error:
         raise ConfigError(f"{path} is not a master key (base64 of {KEY_BYTES} bytes)", code="RC4011") from None
     return MasterKey(material)
+
+
+def _is_systemd_credential(path: Path) -> bool:
+    """Whether systemd provides the file (systemd.exec(5), LoadCredential=). Its folder is the service's alone.
+
+    The file belongs to root, and an access control list lets the service read it: stat(2) shows that as the mode 0440.
+    """
+    folder = os.environ.get("CREDENTIALS_DIRECTORY", "")
+    return bool(folder) and path.parent == Path(folder)
 
 
 def _check_access(path: Path, info: os.stat_result) -> None:

@@ -113,8 +113,8 @@ def test_commands_are_found_on_the_pages_at_all() -> None:
 @_each_page()
 def test_every_make_target_on_a_page_exists(page: Path) -> None:
     text = _read(page)
-    targets = set(re.findall(r"^([a-z]+):", _read(ROOT / "Makefile"), re.MULTILINE))
-    named = {word for line in [*md.shell_lines(text), *md.inline(text)] for word in re.findall(r"^make ([a-z]+)", line)}
+    targets = set(re.findall(r"^([a-z-]+):", _read(ROOT / "Makefile"), re.MULTILINE))
+    named = {word for line in [*md.shell_lines(text), *md.inline(text)] for word in re.findall(r"^make ([a-z-]+)", line)}
     assert named <= targets
 
 

@@ -1,39 +1,31 @@
-"""The Compose file, the `docker run` lines of the docs and the systemd unit, started by the commands and environment they name."""
+"""The Compose file and the `docker run` lines of the docs: held to the image, and started as processes with what they name."""
 
 from __future__ import annotations
 
 import contextlib
 import http.client
-import itertools
 import os
 import re
-import shlex
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from configparser import RawConfigParser
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
-import yaml
 
 from reconciler.cli.init import files
-from reconciler.sandbox.server import SandboxServer, simulator
-from tests.docs.pages import ROOT
+from reconciler.config.settings import KEYS
+from reconciler.sandbox.server import SandboxServer
+from tests.deploy.described import Described, instructions, of_compose, of_run_line, run_lines
+from tests.docs.pages import ROOT, pages
 from tests.support.gitrepo import GitRepo
 
 GITHUB_TOKEN = "canary-github-4d1c"
 GIT_TOKEN = "canary-git-99aa"
-
-
-@pytest.fixture
-def github() -> Iterator[SandboxServer]:
-    with SandboxServer(simulator("github")) as server:
-        first = next(iter(server.admin.state()["tokens"].values()))
-        server.admin.put_state({"tokens": {GITHUB_TOKEN: first}, "repos": {"your-organization/your-repository": {}}})
-        yield server
+LOCKS = ("requirements.lock", "requirements-image.lock")
 
 
 def repository(folder: Path, github: SandboxServer) -> Path:
@@ -103,109 +95,80 @@ class Container:
         raise AssertionError((self.root / "log").read_text())
 
 
-def image_env() -> dict[str, str]:
-    """The ENV lines of the Dockerfile's last stage."""
-    stage = (ROOT / "Dockerfile").read_text().rpartition("\nFROM ")[2].replace("\\\n", " ")
-    lines = [line.removeprefix("ENV ") for line in stage.splitlines() if line.startswith("ENV ")]
-    return dict(part.split("=", 1) for line in lines for part in shlex.split(line))
-
-
 def hooks(github: SandboxServer) -> list[str]:
     state = github.admin.state()
     kept = state["hooks"].get(f"repos/{state['repos']['your-organization/your-repository']['id']}", [])
     return [hook["config"]["url"] for hook in kept if hook["config"]["url"].startswith("https://hooks.")]
 
 
-def wait_for_hook(github: SandboxServer, container: Container) -> None:
+def wait_until(condition: Callable[[], object], log: Callable[[], str]) -> None:
     until = time.monotonic() + 60
-    while not hooks(github):
-        assert time.monotonic() < until, (container.root / "log").read_text()
-        time.sleep(0.2)
+    while not condition():
+        assert time.monotonic() < until, log()
+        time.sleep(0.1)
 
 
-def test_n46_the_compose_file_serves_what_init_writes_with_the_environment_and_secrets_it_names(
-    tmp_path: Path, github: SandboxServer
+def daemons() -> list[tuple[str, Described]]:
+    lines = [(page, of_run_line(line)) for page, line in run_lines() if "--detach" in line]
+    return [*lines, ("deploy/compose.yaml", of_compose())]
+
+
+@pytest.mark.parametrize(("where", "described"), daemons(), ids=[where for where, _ in daemons()])
+def test_every_description_of_a_container_agrees_with_the_image(where: str, described: Described) -> None:
+    from reconciler.daemon.main import DRAIN_S
+
+    image = instructions()
+    [port] = image.ports
+    assert described.ports == [f"127.0.0.1:{port}:{port}"], "published, and for a proxy on this host only"
+    assert described.image == "reconciler"
+    assert described.command == []
+    assert set(image.volumes) <= set(described.mounts)
+    assert all("/" not in described.mounts[volume] for volume in image.volumes), "a named volume, which outlives the container"
+    assert set(described.mounts) - set(image.volumes) == described.read_only_mounts
+    assert (described.read_only, described.init, described.tmpfs) == (True, True, ["/tmp"])
+    assert (described.cap_drop, described.security) == (["ALL"], ["no-new-privileges:true"])
+    assert described.grace_s >= DRAIN_S + 10
+    files = {name: value for name, value in described.env.items() if name.endswith("_FILE")}
+    assert set(files.values()) == described.read_only_mounts, "every file is mounted, and every mounted file is used"
+    known = {key.variable for key in KEYS} | {"RECONCILER_SECRET_GITHUB_TOKEN_FILE"}
+    assert set(described.env) <= known
+
+
+def test_every_docker_run_line_of_the_docs_is_read() -> None:
+    lines = run_lines()
+    assert lines
+    text = "\n".join(page.read_text() for page in pages())
+    assert len(lines) == len(re.findall(r"^\$ docker run ", text, re.MULTILINE))
+    for _, line in lines:
+        assert of_run_line(line).image == "reconciler"
+
+
+@pytest.mark.parametrize(("where", "described"), daemons(), ids=[where for where, _ in daemons()])
+def test_n46_a_container_serves_what_init_writes_with_the_environment_and_files_of_its_description(
+    where: str, described: Described, tmp_path: Path, github: SandboxServer
 ) -> None:
-    service = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())["services"]["reconciler"]
-    assert service["ports"] == ["127.0.0.1:8080:8080"]
     contents = {"git-token": GIT_TOKEN, "github-token": GITHUB_TOKEN}
-    mounts = {secret["target"]: contents[secret["source"]] for secret in service["secrets"]}
-    assert len(mounts) == len(contents)
-    container = Container(tmp_path / "root", image_env(), mounts)
+    mounts = {target: contents[Path(described.mounts[target]).name] for target in described.read_only_mounts}
+    assert sorted(mounts.values()) == sorted(contents.values())
+    container = Container(tmp_path / "root", instructions().env, mounts)
     given = {"RECONCILER_SOURCE_URL": str(repository(tmp_path, github)), "RECONCILER_SERVER_PUBLIC_URL": "https://hooks.example"}
-    container.take({name: given.get(name, value) for name, value in service["environment"].items()})
+    assert set(given) <= set(described.env)
+    container.take({name: given.get(name, value or "") for name, value in described.env.items()})
     container.env |= {"RECONCILER_NETWORK_ALLOW": "127.0.0.1"}
-    secrets_folder = Path(container.env["RECONCILER_SECRETS_FOLDER"])
-    assert GIT_TOKEN not in [path.read_text() for path in secrets_folder.rglob("*") if path.is_file()]
+    secrets = Path(container.env.get("RECONCILER_SECRETS_FOLDER", container.env["RECONCILER_SECRET_GITHUB_TOKEN_FILE"] + "/.."))
+    assert GIT_TOKEN not in [path.read_text() for path in secrets.resolve().rglob("*") if path.is_file()]
     with container.running("run") as process:
         container.ready(process)
-        wait_for_hook(github, container)
+        wait_until(lambda: hooks(github), (container.root / "log").read_text)
 
 
-def test_n46_the_docker_run_line_of_the_docs_publishes_the_port_and_serves_what_init_writes(
-    tmp_path: Path, github: SandboxServer
-) -> None:
-    page = (ROOT / "docs/operations.md").read_text().replace("\\\n", " ")
-    words = shlex.split(next(line for line in page.splitlines() if line.startswith("$ docker run")).removeprefix("$ "))
-    options = list(itertools.pairwise(words))
-    assert ("-p", "127.0.0.1:8080:8080") in options
-    assert "EXPOSE 8080" in (ROOT / "Dockerfile").read_text()
-    env = dict(value.partition("=")[::2] for option, value in options if option == "-e")
-    targets = [value.split(":")[1] for option, value in options if option == "-v" and not value.startswith("reconciler-state:")]
-    container = Container(tmp_path / "root", image_env(), dict.fromkeys(targets, GIT_TOKEN))
-    assert Path(env["RECONCILER_SOURCE_AUTH_TOKEN_FILE"]) in [Path(target) for target in targets]
-    given = {
-        "RECONCILER_SOURCE_URL": str(repository(tmp_path, github)),
-        "RECONCILER_SERVER_PUBLIC_URL": "https://hooks.example",
-        "RECONCILER_SECRET_GITHUB_TOKEN": GITHUB_TOKEN,
-    }
-    assert set(given) <= set(env), "the docs name every variable that the manifests of init need"
-    container.take(env | given)
-    container.env |= {"RECONCILER_NETWORK_ALLOW": "127.0.0.1"}
-    with container.running("run") as process:
-        container.ready(process)
-        wait_for_hook(github, container)
-
-
-def unit() -> RawConfigParser:
-    parser = RawConfigParser(strict=False, delimiters=("=",), comment_prefixes=("#",))
-    parser.optionxform = str  # type: ignore[method-assign,assignment]
-    parser.read_string((ROOT / "deploy/reconciler.service").read_text())
-    return parser
-
-
-def test_n46_the_systemd_unit_starts_the_daemon_by_the_command_it_names_and_tells_it_is_ready(
-    tmp_path: Path, github: SandboxServer
-) -> None:
-    service = unit()["Service"]
-    program, verb, option, config = shlex.split(service["ExecStart"])
-    assert (Path(program).name, verb, option) == ("reconciler", "run", "--config")
-    root = tmp_path / "root"
-    container = Container(root, {}, {"/run/credentials/reconciler.service/github-token": GITHUB_TOKEN})
-    file = root / config.lstrip("/")
-    file.parent.mkdir(parents=True)
-    state = root / "var/lib/reconciler"
-    file.write_text(
-        f"source: {{url: {repository(tmp_path, github)}}}\n"
-        f"state: {{url: 'sqlite:///{state}/state.db'}}\nstatus: {{file: {state}/status.json}}\n"
-        f"masterKey: {{file: {state}/master.key}}\nnetwork: {{allow: [127.0.0.1]}}\n"
-        f"server: {{listen: '127.0.0.1:{container.port}', publicUrl: 'https://hooks.example'}}\n"
-    )
-    notifications = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    notifications.bind(str(tmp_path / "notify"))
-    notifications.settimeout(60)
-    container.env |= {
-        "NOTIFY_SOCKET": str(tmp_path / "notify"),
-        "WATCHDOG_USEC": str(int(service["WatchdogSec"]) * 1_000_000),
-        "RECONCILER_SECRET_GITHUB_TOKEN_FILE": str(root / "run/credentials/reconciler.service/github-token"),
-    }
-    with notifications, container.running(verb, option, str(file)) as process:
-        container.ready(process)
-        wait_for_hook(github, container)
-        messages = [notifications.recv(4096)]
-        while b"READY=1" not in messages[-1]:
-            messages.append(notifications.recv(4096))
-    assert process.returncode in {0, 130, 143}
+def test_the_image_installs_every_extra_of_the_program_from_its_lock() -> None:
+    [extras] = re.findall(r"^ARG EXTRAS=(\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert extras.split(",") == sorted(declared)
+    locks = {name: set(re.findall(r"^[\w.-]+==\S+", (ROOT / name).read_text(), re.MULTILINE)) for name in LOCKS}
+    assert locks["requirements-image.lock"] >= locks["requirements.lock"], "make the locks again, with the same versions"
+    assert "!requirements-image.lock" in (ROOT / ".dockerignore").read_text().splitlines()
 
 
 def test_n46_a_manifest_cannot_read_a_credential_of_the_daemon_as_a_secret(tmp_path: Path) -> None:
