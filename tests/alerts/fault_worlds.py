@@ -173,7 +173,7 @@ def on_small_disk(world: StageWorld, mark: Path) -> bool:
     state.mkdir(mode=0o700)
     inside = (
         'mount -t tmpfs -o size=24m,mode=700 tmpfs "$1"; state="$1"; mark="$2"; shift 2; '
-        '(while [ ! -e "$mark" ]; do sleep 0.2; done; head -c 30m /dev/zero > "$state/filler") & exec "$@"'
+        '(while [ ! -e "$mark" ]; do kill -0 $$ || exit; sleep 0.2; done; head -c 30m /dev/zero > "$state/filler") & exec "$@"'
     )
     with (world.folder / "daemon.log").open("ab") as log:
         process = subprocess.Popen(
