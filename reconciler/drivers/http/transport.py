@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -26,24 +26,20 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from httpx_aiohttp import AiohttpTransport
 
 from reconciler.drivers.http.clock import ProviderClock
+from reconciler.drivers.http.failures import Flight, error_kind, failure
 from reconciler.drivers.http.network import NetworkPolicy
 from reconciler.drivers.http.spans import answered, carrying, request_span
 from reconciler.model.errors import (
-    AddressRefused,
     ConfigError,
     OutcomeUnknown,
-    ProviderError,
     ProviderProtocolError,
-    ProviderUnavailable,
     ReconcilerError,
-    TLSFailed,
 )
 from reconciler.tracing import NO_TRACER, Tracer, current
 
 if TYPE_CHECKING:
     from reconciler.drivers.http.budget import Budget
 
-E = TypeVar("E", bound=BaseException)
 READS = frozenset({"GET", "HEAD", "QUERY"})
 """Methods that change nothing. ``QUERY`` is our name for a POST that only reads (GraphQL); on the wire it is a POST."""
 
@@ -75,22 +71,7 @@ class NetworkOptions(Protocol):
     def proxy(self) -> str: ...
 
 
-class _Flight:
-    """One send: whether any byte of the request may have left, and the status of its answer (0: none yet).
-
-    ``exact_url``: a URL that is sent as it is spelled; else empty.
-    """
-
-    __slots__ = ("exact_url", "sent", "status", "write")
-
-    def __init__(self, *, write: bool, exact_url: str = "") -> None:
-        self.write = write
-        self.exact_url = exact_url
-        self.sent = False
-        self.status = 0
-
-
-_FLIGHT: ContextVar[_Flight | None] = ContextVar("flight", default=None)
+_FLIGHT: ContextVar[Flight | None] = ContextVar("flight", default=None)
 
 
 class _SecondSend(aiohttp.ClientError):
@@ -269,7 +250,7 @@ class HttpSession:
             extensions={"timeout": {"connect": self.bounds.connect_s}},
         )
         name = outgoing.name
-        flight = _Flight(write=outgoing.method not in READS, exact_url=outgoing.url if outgoing.exact else "")
+        flight = Flight(write=outgoing.method not in READS, exact_url=outgoing.url if outgoing.exact else "")
         token = _FLIGHT.set(flight)
         began, outcome = time.monotonic(), "cancelled"
         try:
@@ -341,76 +322,3 @@ async def _read_capped(response: httpx.Response, name: str, limit: int) -> bytes
 def _too_large(response: httpx.Response, name: str, limit: int) -> ProviderProtocolError:
     size = f"{limit >> 20} MiB" if limit >= 1 << 20 else f"{limit} bytes"
     return ProviderProtocolError(f"{name}: the decoded answer is larger than {size}", status=response.status_code, request=name)
-
-
-def failure(error: BaseException, name: str, flight: _Flight) -> ProviderError:
-    """Return the typed error of a call without an answer. A request that was certainly not sent never has an unknown outcome."""
-    causes = _causes(error)
-    refused = _first(causes, AddressRefused)
-    if refused is not None:
-        return refused
-    if not flight.sent or _has(causes, aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError):
-        if _has(causes, ssl.SSLError, aiohttp.ClientSSLError):
-            return TLSFailed(
-                f"{name}: TLS refused: {_tls_reason(causes)}",
-                request=name,
-                hint="Fix the certificate, or name your CA in `network.caBundle`.",
-            )
-        return ProviderUnavailable(f"{name}: no connection ({_reason(causes)})", request=name)
-    reason = "no answer in time" if _has(causes, TimeoutError) else "the connection ended before the answer"
-    if flight.write:
-        return OutcomeUnknown(f"{name}: {reason}; the outcome of the write is unknown", status=flight.status, request=name)
-    if _has(causes, aiohttp.ClientResponseError, zlib.error):
-        return ProviderProtocolError(f"{name}: the answer is not valid HTTP", request=name)
-    return ProviderUnavailable(f"{name}: {reason}", request=name)
-
-
-def error_kind(error: BaseException) -> str:
-    """Return the kind of a call without an answer: ``refused-address``, ``tls``, ``timeout``, ``protocol`` or ``connection``."""
-    causes = _causes(error)
-    kinds: tuple[tuple[str, tuple[type[BaseException], ...]], ...] = (
-        ("refused-address", (AddressRefused,)),
-        ("tls", (ssl.SSLError, aiohttp.ClientSSLError)),
-        ("timeout", (TimeoutError,)),
-        ("protocol", (aiohttp.ClientResponseError, zlib.error)),
-    )
-    return next((kind for kind, types in kinds if _has(causes, *types)), "connection")
-
-
-def _causes(error: BaseException) -> list[BaseException]:
-    """Return ``error`` and its causes, with those that aiohttp keeps in attributes."""
-    causes: list[BaseException] = []
-    current: BaseException | None = error
-    while current is not None and len(causes) < 10:
-        hidden = (getattr(current, "os_error", None), getattr(current, "certificate_error", None))
-        causes += [current, *(cause for cause in hidden if cause is not None)]
-        current = current.__cause__ or current.__context__
-    return causes
-
-
-def _first(causes: list[BaseException], kind: type[E]) -> E | None:
-    return next((cause for cause in causes if isinstance(cause, kind)), None)
-
-
-def _has(causes: list[BaseException], *kinds: type[BaseException]) -> bool:
-    return any(isinstance(cause, kinds) for cause in causes)
-
-
-def _tls_reason(causes: list[BaseException]) -> str:
-    for cause in causes:
-        # aiohttp's own certificate error is an `ssl.SSLError` without these attributes
-        reason = getattr(cause, "verify_message", None) or getattr(cause, "reason", None)
-        if isinstance(cause, ssl.SSLError) and reason:
-            text = str(reason)
-            return text.replace("_", " ").lower() if text.isupper() else text
-    return "the handshake failed"
-
-
-def _reason(causes: list[BaseException]) -> str:
-    if _has(causes, socket.gaierror, aiohttp.ClientConnectorDNSError):
-        return "unknown host name"
-    if _has(causes, ConnectionRefusedError):
-        return "refused"
-    if _has(causes, ConnectionResetError):
-        return "reset by the peer"
-    return "timed out" if _has(causes, TimeoutError) else "failed"
