@@ -35,7 +35,7 @@ RUN /build/bin/pip install --quiet --no-index --find-links /wheels hatchling \
 # What the program needs, and nothing that builds it. Left out: parts that it never imports (tests, botocore's data of AWS services,
 # extensions of CEL, dialects of other databases), and symbols for debuggers. Compiled modules halve the CPU time of a start, and
 # nothing can write them later.
-ARG EXTRAS=aws,sops
+ARG EXTRAS=aws,otel,sops
 RUN python3 -m venv --without-pip /opt/reconciler \
  && /build/bin/pip --python /opt/reconciler/bin/python install --quiet --no-index --no-compile --find-links /wheels \
       "integrations-reconciler[$EXTRAS]" \

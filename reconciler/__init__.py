@@ -1,3 +1,3 @@
 """Integrations as code: keep CI/CD connections exactly as a Git repository declares them."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -357,7 +357,7 @@ def test_the_image_is_that_of_the_tag_the_digest_or_the_chart() -> None:
         return str(deployment["spec"]["template"]["spec"]["containers"][0]["image"])
 
     assert image("minimal") == f"reconciler:{yaml.safe_load((CHART / 'Chart.yaml').read_text())['appVersion']}"
-    assert image("postgres") == "registry.acme.example/platform/reconciler:0.1.0"
+    assert image("postgres") == "registry.acme.example/platform/reconciler:0.2.0"
     assert image("private-registry").startswith("registry.acme.example:5000/mirror/reconciler@sha256:3fa1")
 
 
