@@ -225,17 +225,18 @@ def test_the_unit_serves_what_init_writes_and_tells_systemd_of_start_life_reload
         assert secret not in manager.output()
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, EXIT_SIGTERM), (signal.SIGINT, EXIT_SIGINT)])
 def test_a_second_signal_ends_the_daemon_at_once_with_a_code_that_the_unit_takes_for_success(
-    manager: Manager, github: SandboxServer
+    manager: Manager, github: SandboxServer, number: int, code: int
 ) -> None:
     github.admin.settings(latency_s=5)
     with manager.started() as process:
         manager.until("READY=1")
         wait_until(lambda: github.app.in_flight, manager.output)
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         manager.until("STOPPING=1")
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(4) == EXIT_SIGTERM
+        process.send_signal(number)
+        assert process.wait(4) == code
 
 
 @pytest.mark.parametrize(
