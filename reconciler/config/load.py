@@ -37,8 +37,10 @@ def load_config(path: Path | None, env: Mapping[str, str], *, overrides: Mapping
     over the environment, which wins over the file.
     """
     chosen = path if path is not None else (Path(FILE_NAME) if Path(FILE_NAME).is_file() else None)
+    if chosen is not None and not chosen.is_absolute():
+        _here()
     # Not resolve(): a mounted file is a link into a folder that is replaced whole; only the link's own place is stable.
-    base = chosen.absolute().parent if chosen is not None else Path.cwd()
+    base = chosen.absolute().parent if chosen is not None else _here()
     loader = _Loader(base)
     if chosen is not None:
         loader.file(chosen)
@@ -46,7 +48,7 @@ def load_config(path: Path | None, env: Mapping[str, str], *, overrides: Mapping
     loader.standard(env)
     for name, value in (overrides or {}).items():
         if name in BY_PATH:
-            loader.take(BY_PATH[name], value, _COMMAND_LINE, base=Path.cwd())
+            loader.take(BY_PATH[name], value, _COMMAND_LINE, base=_here())
         else:
             loader.unknown(name, _COMMAND_LINE)
     config = loader.config(str(chosen.absolute()) if chosen is not None else "")
@@ -66,6 +68,14 @@ def _invalid(problems: list[tuple[Location, str]]) -> ConfigError:
     error = ConfigError(f"{len(problems)} problems in the configuration", hint=hint)
     error.details = tuple(f"{place}: {message}" for place, message in problems)
     return error
+
+
+def _here() -> Path:
+    """Return the working folder, to which relative paths belong. Raises `ConfigError` if it was removed."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise ConfigError("the working folder does not exist any more", hint="Go to another folder with `cd`.") from None
 
 
 class _Loader:
@@ -122,7 +132,7 @@ class _Loader:
         for key in KEYS:
             known |= {key.variable} if key.type.is_path else {key.variable, f"{key.variable}_FILE"}
             if key.variable in env:
-                self.take(key, env[key.variable], Location(key.variable), base=Path.cwd())
+                self.take(key, env[key.variable], Location(key.variable), base=_here())
             if not key.type.is_path and f"{key.variable}_FILE" in env:
                 self._from_file(key, f"{key.variable}_FILE", env)
         self._unknown_variables(env, known)
@@ -161,9 +171,9 @@ class _Loader:
         if key.variable in env:
             self.problems.append((Location(variable), f"{key.path} is given twice: {key.variable} is set as well"))
             return
-        path = Path.cwd() / Path(env[variable]).expanduser()
+        path = _here() / Path(env[variable]).expanduser()
         try:
-            self.take(key, path.read_text(encoding="utf-8").strip(), Location(variable), base=Path.cwd())
+            self.take(key, path.read_text(encoding="utf-8").strip(), Location(variable), base=_here())
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "not UTF-8"
             self.problems.append((Location(variable), f"{path} cannot be read: {reason}"))

@@ -1126,8 +1126,8 @@ _TABLE = (
     Code(
         "RC7007",
         "The database does not respond",
-        "The database server is down, restarting or unreachable.",
-        "The daemon retries. Check that the server is running.",
+        "The database server is down, restarting or unreachable, or it refuses the login.",
+        "A running daemon retries. Check that the server is running, and the user, password and database in `state.url`.",
     ),
     Code(
         "RC7008",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -209,6 +210,12 @@ def drop_some(connection: SqlConnection, table: Table, where: ColumnElement[bool
     return len(keys)
 
 
+_REFUSED_LOGIN = re.compile(
+    r"FATAL: +((?:password authentication failed|no pg_hba\.conf entry|role|database|permission denied for database) [^\n]{0,200})"
+)
+"""What PostgreSQL answers to a login that no later attempt changes. It names the user and the database, never the password."""
+
+
 def database_error(error: Exception) -> StateError | None:
     """Return the typed form of an error that the database raised; None for any other error."""
     return state_error(error) if isinstance(error, DBAPIError | sqlite3.Error) else None
@@ -238,6 +245,12 @@ def state_error(error: DBAPIError | sqlite3.Error) -> StateError:
         )
     if "readonly" in text or "read-only" in text or "unable to open" in text:
         return StateError("the database cannot be written", code="RC7002", hint="Check owner and mode of the state folder.")
+    if (refused := _REFUSED_LOGIN.search(str(orig))) is not None:
+        return StateError(
+            f"the database refuses the connection: {refused[1]}",
+            code="RC7007",
+            hint="Check user, password and database in `state.url`, and the server's pg_hba.conf.",
+        )
     if isinstance(error, OperationalError | sqlite3.OperationalError):
         return StateError(
             f"the database does not answer: {type(orig).__name__}",

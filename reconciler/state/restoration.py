@@ -71,7 +71,9 @@ def _close(connection: SqlConnection, now: float) -> ClosedWork:
     for each in items:
         ended_as = ItemState.DISCARDED if each.state is ItemState.QUEUED else ItemState.DONE
         set_item(connection, each, ended_as, REASON, _MESSAGE)
-    unfinished = select(execution_table.c.payload).where(execution_table.c.state != ExecutionState.FINISHED.value)
+    unfinished = select(execution_table.c.payload).where(
+        execution_table.c.state.in_((ExecutionState.STARTING.value, ExecutionState.RUNNING.value))
+    )
     executions = [
         decode(Execution, payload) for payload in connection.execute(unfinished.order_by(execution_table.c.created_at)).scalars()
     ]

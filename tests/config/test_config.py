@@ -473,3 +473,16 @@ def test_sections_and_keys_never_overlap() -> None:
 )
 def test_a_public_url_is_an_issuer_in_lower_case_without_a_final_slash(tmp_path: Path, text: str, issuer: str) -> None:
     assert load(tmp_path, text).issuer == issuer
+
+
+def test_a_working_folder_that_was_removed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "reconciler.yaml"
+    file.write_text("owner: acme\nsource: {url: /srv/manifests}\n")
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert load_config(file, {}).owner == "acme"
+    for path, env in ((None, {}), (Path("reconciler.yaml"), {}), (file, {"RECONCILER_OWNER": "other"})):
+        with pytest.raises(ConfigError, match="working folder does not exist"):
+            load_config(path, env)

@@ -30,6 +30,9 @@ OWNER = "team-a"
 class World:
     """One GitHub organization, by default; ``providers`` may name more. Everything that is started is ended."""
 
+    program = "reconciler"
+    """The module that the commands run."""
+
     def __init__(self, folder: Path, providers: tuple[str, ...] = ("github",), *, git_url: str = "") -> None:
         self.folder = folder
         self.manifests = folder / "manifests"
@@ -38,7 +41,6 @@ class World:
         self.servers = {name: self._stack.enter_context(SandboxServer(simulator(name))) for name in providers}
         self.processes: list[subprocess.Popen[bytes]] = []
         self.extra_env: dict[str, str] = {}
-        self.program = "reconciler"
         self._seed()
         self.configure(source=git_url or str(self.manifests))
         self.write(

@@ -109,6 +109,8 @@ CALLS: dict[str, Callable[[Store], Any]] = {
     "audit_head": lambda store: store.audit_head(),
     "audit_tail": lambda store: store.audit_tail(5),
     "audit_tail resource": lambda store: store.audit_tail(5, resource="a"),
+    "audit_walk": lambda store: store.verify_some(store.audit_walk([]), 5),
+    "backlog": lambda store: store.backlog(5.0),
     "beat": lambda store: store.beat("me"),
     "begin_attempts": lambda store: store.begin_attempts({"a": 1}, "me"),
     "begin": lambda store: store.begin([intent()], [entry()], fence=store.acquire_lease("b", "me", 1.0)),
@@ -152,6 +154,7 @@ CALLS: dict[str, Callable[[Store], Any]] = {
     "executions_of_item": lambda store: store.executions_of_item("a"),
     "finish_reconcile": lambda store: store.finish_reconcile(SOURCE, 1.0, by="me", number=1, fence=Fence("slice/a", 1)),
     "finish_execution": lambda store: store.finish_execution(execution(store), outputs={"a": 1}, reports=[REPORT]),
+    "finish_restore": lambda store: store.finish_restore(entry("restore"), close=True),
     "forget_attempts": lambda store: store.forget_attempts(["a"]),
     "forget": lambda store: store.forget(["a"], [entry()]),
     "generations": lambda store: store.generations(),
@@ -173,6 +176,7 @@ CALLS: dict[str, Callable[[Store], Any]] = {
     "known_deliveries": lambda store: store.known_deliveries(SOURCE, ["a", "b"]),
     "keep_anchor": lambda store: store.keep_anchor(),
     "kept_anchor": lambda store: store.get_meta(str(store.kept_anchor())),
+    "live_executors": lambda store: store.live_executors() if store.dialect != "sqlite" else store.get_meta("x"),
     "look_at_clock": lambda store: store.look_at_clock(1e12),
     "last_arrivals": lambda store: store.last_arrivals(),
     "last_executions": lambda store: store.last_executions([STAGE.path]),
@@ -203,6 +207,8 @@ CALLS: dict[str, Callable[[Store], Any]] = {
     "announce": lambda store: store.announce(SOURCE, CredentialAlert(), CredentialAlert(refused=True), [entry()]),
     "refuse_credential": lambda store: store.refuse_credential("p", CredentialRefusal("no"), 60.0),
     "refusal_of": lambda store: store.refusal_of(["p", "q"], 60.0),
+    "restored_at": lambda store: store.restored_at(),
+    "schema_conflict": lambda store: store.schema_conflict(),
     "standing_refusal": lambda store: store.standing_refusal(["p", "q"]),
     "forget_refusals": lambda store: store.forget_refusals(["p", "q"]),
     "add_oidc_key": lambda store: store.add_oidc_key(issuer_key(), revoke=1.0, audit=entry()),
@@ -258,6 +264,8 @@ CALLS: dict[str, Callable[[Store], Any]] = {
     "sink_records": lambda store: store.sink_records(),
     "skip_notice": lambda store: store.skip_notice(NOTICE, 1.0),
     "update_incidents": lambda store: notified(store),
+    "upgraded": lambda store: store.get_meta("x"),  # an attribute
+    "verify_some": lambda store: store.verify_some(store.audit_walk([]), 5),
     "waiting_notices": lambda store: store.waiting_notices(),
     "activity": lambda store: store.activity(),
     "effects_of": lambda store: store.effects_of(["1", "2"]),
@@ -295,6 +303,10 @@ CALLS: dict[str, Callable[[Store], Any]] = {
 }
 
 
+WHOLE = {"finish_restore": {"lease"}}
+"""Tables that a call goes through on purpose: a restore ends every lease, once."""
+
+
 def test_n61_every_call_of_the_store_has_its_plan_read() -> None:
     public = {name for name in dir(Store) if not name.startswith("_")}
     assert {name.partition(" ")[0] for name in CALLS} == public
@@ -316,7 +328,7 @@ def test_n60_n61_nothing_is_found_by_going_through_a_history(filled: Store, name
     plans = _plans(filled, lambda: CALLS[name](filled))
     assert plans
     walked = [(statement, what) for statement, found in plans for what in found]
-    assert not walked
+    assert {what.rpartition(" ")[2] for _, what in walked} == WHOLE.get(name, set())
 
 
 @pytest.mark.parametrize("name", [one for one in CALLS if re.match(r"(events|executions|items|audit_tail)( |$)", one)])
