@@ -12,8 +12,9 @@ RUN apt-get update \
  && apt-get autoremove -y --purge && apt-get check \
  && cd /usr/lib/git-core \
  && rm -f git-daemon git-http-fetch git-http-push git-imap-send git-shell scalar /usr/bin/git-shell /usr/bin/scalar \
- && cd / && rm -rf /usr/share/gitweb /usr/share/doc /usr/share/man /usr/share/info /usr/share/locale \
+ && cd / && rm -rf /usr/share/gitweb /usr/share/man /usr/share/info /usr/share/locale \
       /var/lib/apt/lists/* /var/cache/* /var/log/* /var/lib/dpkg/*-old \
+ && find /usr/share/doc -type f ! -name copyright -delete && find /usr/share/doc -type d -empty -delete \
  && groupadd --system --gid 65532 reconciler \
  && useradd --system --uid 65532 --gid 65532 --no-create-home --home-dir /var/lib/reconciler --shell /usr/sbin/nologin reconciler \
  && install -d -m 0700 -o 65532 -g 65532 /var/lib/reconciler

@@ -76,7 +76,7 @@ test-alerts: $(DEV)
 bench: $(DEV)
 	$(BIN)/python -m benchmarks
 
-docs: $(RUNTIME)
+docs: $(DEV)
 	$(BIN)/python docs/generate.py
 	$(BIN)/python deploy/components.py
 	$(BIN)/python deploy/helm/generate.py
@@ -88,7 +88,7 @@ wheel: $(RUNTIME)
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 	@ls dist/*.whl
 
-release: $(RUNTIME)
+release: $(DEV)
 	@$(BIN)/python deploy/release.py
 
 # Not part of `make test`: it installs packages from PyPI.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -20,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from deploy.components import Component, components, direct, refused  # noqa: E402  the path is set above
+from deploy.components import Component, components, direct, extras, refused  # noqa: E402  the path is set above
 
 NAME = "integrations-reconciler"
 
@@ -40,6 +41,13 @@ def build(target: Path) -> list[Path]:
         [sys.executable, "-m", "hatchling", "build", "-d", str(target)], cwd=ROOT, env=env, check=True, stdout=subprocess.DEVNULL
     )
     return sorted([*target.glob("*.whl"), *target.glob("*.tar.gz")])
+
+
+def warn_of_changes() -> None:
+    """Say on stderr if the files are not those of a commit: another checkout builds other bytes."""
+    done = subprocess.run(["git", "-C", str(ROOT), "status", "--porcelain"], capture_output=True, text=True, check=False)
+    if done.stdout:
+        print(f"warning: this release has changes that are not committed:\n{done.stdout}", end="", file=sys.stderr)
 
 
 def bill(version: str, parts: list[Component], at: int) -> dict[str, Any]:
@@ -66,7 +74,7 @@ def bill(version: str, parts: list[Component], at: int) -> dict[str, Any]:
         },
         "components": [_component(part) for part in parts],
         "dependencies": [
-            {"ref": root, "dependsOn": [purls[name] for name in direct()]},
+            {"ref": root, "dependsOn": [purls[name] for name in sorted({*direct(), *itertools.chain(*extras().values())})]},
             *({"ref": part.purl, "dependsOn": [purls[name] for name in part.requires]} for part in parts),
         ],
     }
@@ -80,6 +88,7 @@ def _component(part: Component) -> dict[str, Any]:
         "name": part.name,
         "version": part.version,
         "purl": part.purl,
+        "scope": "optional" if part.extras else "required",
         "licenses": [{"license": {"id": part.license}} if single else {"expression": part.license}],
         "externalReferences": [
             {
@@ -98,6 +107,7 @@ def main(target: Path) -> int:
     if bad := refused(parts):
         print("\n".join(bad), file=sys.stderr)
         return 1
+    warn_of_changes()
     shutil.rmtree(target, ignore_errors=True)
     files = build(target)
     version = files[0].name.split("-")[1]

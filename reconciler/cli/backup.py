@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from reconciler.state import Store
     from reconciler.state.restoration import ClosedWork
 
+_PARTS = ".restore-"
+"""Beginning of the name of the folder in which a backup is checked before it is put in place."""
 GONE_S = 6.0
 """Time after which a process that ended has no recent heartbeat any more."""
 
@@ -35,12 +37,11 @@ def backup(options: BackupOptions) -> int:
         )
     key = target.with_name(target.name + ".key")
     for path in (target, *([key] if options.with_key else [])):
-        if path.is_dir() or (path.exists() and (not options.force or path.samefile(source))):
-            raise _refused(f"{path} exists already", "Name another file, or use --force to replace it.")
+        _refuse_target(config, path, force=options.force)
     from reconciler.state.copies import copy_database
 
     try:
-        copy = copy_database(source, target)
+        copy = copy_database(source, target, check=_refuse_damaged)
         _write(target.with_name(target.name + ".sha256"), f"{copy.sha256}  {target.name}\n".encode(), 0o644)
         if options.with_key:
             _write(key, Path(config.master_key.file).read_bytes(), 0o600)
@@ -56,6 +57,33 @@ def backup(options: BackupOptions) -> int:
         else f"The master key is not in it: keep a copy of {config.master_key.file}."
     )
     return EXIT_OK
+
+
+def _refuse_target(config: Config, path: Path, *, force: bool) -> None:
+    """Raise `StateError` if a backup must not be written to ``path``: with ``force``, only plain files of another purpose are replaced."""
+    from reconciler.state.files import files_in_use
+
+    state = _database(config)
+    in_use = {*files_in_use(state, config.state_dir), Path(config.master_key.file), Path(config.status.file)}
+    if path.resolve() in {each.absolute().resolve() for each in in_use}:
+        raise _refused(f"{path} is a file of the running installation", "Name another file, outside the state folder.")
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise _refused(f"{path} exists already and is not a file", "Name another file.")
+    if path.exists() and not force:
+        raise _refused(f"{path} exists already", "Name another file, or use --force to replace it.")
+
+
+def _refuse_damaged(copy: Path) -> None:
+    """Raise `StateError` if a copy of the state is damaged, or empty: it must not replace an older backup that is intact."""
+    from reconciler.state.copies import schema_in
+    from reconciler.state.files import fault_of
+
+    if fault := fault_of(copy) or ("" if schema_in(copy) else "it has no schema version"):
+        raise StateError(
+            f"the state is damaged, and was not backed up: {fault}",
+            code="RC7009",
+            hint="No file was replaced: an older backup is still as it was. `reconciler doctor` names the damaged file and the next step.",
+        )
 
 
 def restore(options: RestoreOptions) -> int:
@@ -89,6 +117,9 @@ def restore(options: RestoreOptions) -> int:
 
 
 def _from_file(config: Config, options: RestoreOptions) -> ClosedWork:
+    from reconciler.state.copies import sync_folder
+    from reconciler.state.files import ANCHOR, set_anchor_aside
+
     target, file = _database(config), Path(options.file or "").absolute()
     in_the_way = [path for path in (target, *(target.with_name(target.name + end) for end in ("-wal", "-shm"))) if path.exists()]
     if in_the_way:
@@ -98,18 +129,20 @@ def _from_file(config: Config, options: RestoreOptions) -> ClosedWork:
     key = Path(config.master_key.file) if options.with_key else None
     if key is not None:
         _restore_key(file, key)
-    folder = Path(tempfile.mkdtemp(prefix=".restore-", dir=config.state_dir))
+    for left in config.state_dir.glob(f"{_PARTS}*"):  # of a restore that was killed: the lock says that it is over
+        shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=_PARTS, dir=config.state_dir))
     try:
         part = folder / target.name
         shutil.copyfile(file, part)
         part.chmod(0o600)
         closed = _finish(config, options, f"sqlite:///{part}", folder, {"backup": f"sha256:{digest}"})
         _settle(part)
-        anchor = config.state_dir / "audit.anchor"
-        if anchor.exists():  # it is the only proof of the rows that this backup lacks
-            anchor.replace(anchor.with_name(f"{anchor.name}.before-restore"))
+        set_anchor_aside(config.state_dir)
         os.link(part, target)
         key = None
+        (folder / ANCHOR).replace(config.state_dir / ANCHOR)
+        sync_folder(target.parent)
         return closed
     except OSError as error:
         raise storage_error(error, error.filename or str(target)) from None
@@ -144,6 +177,7 @@ def _finish(config: Config, options: RestoreOptions, url: str, folder: Path, det
     from reconciler.daemon.session import audit_keys
     from reconciler.model.records import AuditEntry
     from reconciler.state import Store
+    from reconciler.state.files import ANCHOR, set_anchor_aside
 
     store = Store.open(url, state_dir=folder, create=False)
     try:
@@ -162,7 +196,13 @@ def _finish(config: Config, options: RestoreOptions, url: str, folder: Path, det
         entry = AuditEntry(
             at=time.time(), actor=f"cli:{_user()}", verb="restore", outcome="done", detail={**detail, "rows": verified.rows}
         )
-        return store.finish_restore(entry, close=not options.resume_work)
+        closed = store.finish_restore(entry, close=not options.resume_work)
+        try:
+            set_anchor_aside(folder)
+            store.keep_anchor()
+        except OSError as error:
+            raise storage_error(error, str(folder / ANCHOR)) from None
+        return closed
     finally:
         store.close()
 

@@ -21,6 +21,7 @@ from reconciler.credentials.keys import KeyRing, load_keyring
 from reconciler.credentials.process import harden
 from reconciler.credentials.redact import Redactor
 from reconciler.daemon.issuing import open_issuer
+from reconciler.daemon.signals import longer_start
 from reconciler.daemon.telemetry import open_tracer
 from reconciler.drivers.auth import no_issuer
 from reconciler.drivers.http.client import HttpSession
@@ -135,16 +136,19 @@ def _held(config: Config) -> Iterator[None]:
 def _open_store(config: Config, options: Options) -> Store:
     log = get_logger("daemon")
 
-    def announce(upgrade: Upgrade) -> None:
-        log.info("state_upgrade_started", before=upgrade.before, after=upgrade.after)
+    with contextlib.ExitStack() as stack:
 
-    store = Store.open(
-        config.state.url,
-        state_dir=config.state_dir,
-        create=options.create,
-        key_file=Path(config.master_key.file),
-        announce=announce,
-    )
+        def announce(upgrade: Upgrade) -> None:
+            log.info("state_upgrade_started", before=upgrade.before, after=upgrade.after)
+            stack.enter_context(longer_start())
+
+        store = Store.open(
+            config.state.url,
+            state_dir=config.state_dir,
+            create=options.create,
+            key_file=Path(config.master_key.file),
+            announce=announce,
+        )
     if (done := store.upgraded) is not None:
         copy = str(done.copy or "")
         log.info("state_upgraded", before=done.before, after=done.after, duration_ms=round(done.duration_s * 1000), copy=copy)

@@ -7,6 +7,11 @@ import contextlib
 import os
 import signal
 import socket
+import threading
+from collections.abc import Iterator
+
+EXTEND_S = 120.0
+"""More time for a start that takes long; asked for again long before it is over."""
 
 
 class SystemdNotifier:
@@ -24,6 +29,29 @@ class SystemdNotifier:
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
             out.sendto("\n".join(lines).encode(), address)
+
+
+@contextlib.contextmanager
+def longer_start() -> Iterator[None]:
+    """Keep systemd from ending a start that goes on longer than its timeout (EXTEND_TIMEOUT_USEC), for the time of the block.
+
+    A thread does so: what takes long, a migration of the state, blocks the one that calls it.
+    """
+    notifier, done = SystemdNotifier(), threading.Event()
+
+    def extend() -> None:
+        while True:
+            notifier.send(f"EXTEND_TIMEOUT_USEC={int(EXTEND_S * 1_000_000)}")
+            if done.wait(EXTEND_S / 4):
+                return
+
+    thread = threading.Thread(target=extend, name="longer-start", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 class Signals:

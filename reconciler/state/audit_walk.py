@@ -61,7 +61,12 @@ class AuditWalk:
     def take(self, row: AuditRow) -> AuditReport | None:
         """Verify the next row; returns a report if it is bad."""
         expected, before = self.rows + 1, self.rows
-        whole = row.seq == expected and row.prev == self._prev and row.hash == link(self._prev, row.seq, row.payload)
+        whole = (
+            _is_typed(row)
+            and row.seq == expected
+            and row.prev == self._prev
+            and row.hash == link(self._prev, row.seq, row.payload)
+        )
         # The search column is not part of the hash: it must equal the payload.
         entry = _head_of(row.payload) if whole else None
         if entry is None or entry.resource != row.resource:
@@ -91,6 +96,12 @@ class AuditWalk:
 def link(prev: str, seq: int, payload: bytes) -> str:
     """Return the hash of a row: SHA-256 over the previous hash, the number and the payload as stored."""
     return hashlib.sha256(prev.encode() + seq.to_bytes(8, "big") + bytes(payload)).hexdigest()
+
+
+def _is_typed(row: AuditRow) -> bool:
+    """Whether the values have the types of their columns: SQLite stores any type in any column."""
+    texts = (row.prev, row.hash, row.mac, row.resource)
+    return isinstance(row.seq, int) and isinstance(row.payload, bytes) and all(isinstance(text, str) for text in texts)
 
 
 def _out_of_turn(mac: str, verb: str, before: int, *, signing: bool) -> bool:

@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +26,13 @@ class Copy:
     sha256: str
 
 
-def copy_database(file: Path, target: Path) -> Copy:
+def _accept(_copy: Path) -> None: ...
+
+
+def copy_database(file: Path, target: Path, *, check: Callable[[Path], None] = _accept) -> Copy:
     """Copy the database ``file``, which may be in use, to ``target``; an existing ``target`` is replaced at the end, at once.
+
+    ``check`` looks at the finished copy before that; what it raises leaves ``target`` as it was.
 
     The copy is one moment of the database, with all that was committed, and without a log beside it. Writers do not wait for it. Raises
     `StateError` and OSError.
@@ -38,10 +44,18 @@ def copy_database(file: Path, target: Path) -> Copy:
         with contextlib.closing(sqlite3.connect(file, timeout=30)) as source, contextlib.closing(sqlite3.connect(part)) as copy:
             source.backup(copy)
             copy.execute("PRAGMA journal_mode=DELETE")  # one file, without a log
+        check(part)
         digest = _digest(part)
         size = part.stat().st_size
         part.replace(target)
         sync_folder(target.parent)
+    except sqlite3.OperationalError as error:
+        if "disk is full" in str(error):
+            raise StorageFull(
+                f"there is no room for {target}, a copy of {file}",
+                hint="No file was changed. Free disk space, or name another file.",
+            ) from None
+        raise
     finally:
         part.unlink(missing_ok=True)
     return Copy(target, size, digest)

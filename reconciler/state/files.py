@@ -20,6 +20,13 @@ PRIVATE = ("state.db", "cache.db", "lock", "reserve", ANCHOR)
 _WRITABLE_BY_OTHERS = 0o022
 
 
+def set_anchor_aside(folder: Path) -> None:
+    """Keep the anchor of the audit log from before a restore: it is the only proof of the rows that the backup lacks. Raises OSError."""
+    anchor = folder / ANCHOR
+    if anchor.exists():
+        anchor.replace(anchor.with_name(f"{ANCHOR}.before-restore"))
+
+
 def make_database(file: Path) -> None:
     """Create a database without tables, completely or not at all, so that an empty file always means lost content. Raises OSError."""
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -35,6 +42,12 @@ def make_database(file: Path) -> None:
     finally:
         for suffix in _PARTS:
             part.with_name(part.name + suffix).unlink(missing_ok=True)
+
+
+def files_in_use(file: Path, folder: Path) -> list[Path]:
+    """Return the files that a process with the database ``file`` and the state folder ``folder`` keeps."""
+    names = [folder / (name + suffix) for name in (*PRIVATE, "snapshot.json") for suffix in _PARTS]
+    return [*names, *(file.with_name(file.name + suffix) for suffix in (*_PARTS, "-journal"))]
 
 
 def traces_of(file: Path, key_file: Path | None) -> list[Path]:

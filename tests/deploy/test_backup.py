@@ -176,7 +176,7 @@ def test_the_steps_of_the_page_restore_a_lost_host_and_nothing_is_doubled(docume
     world.wait(lambda: hooks_of(world) == hooks and world.all_ready(), "all ready")
     # Semaphore lists pipelines, not which deliveries arrived. Its clock is ahead, so that none is too young to be looked at.
     world.semaphore.settings(clock_skew_s=30)
-    world.ask("redeliver")
+    assert [row["recovered"] for row in world.ask("redeliver")["sources"] if row["source"] == "EventSource/sem"] == [0]
     time.sleep(1.5)
     assert (hooks_of(world), len(world.runs())) == (hooks, runs)
     assert [row["path"] for row in world.writes()] == []
@@ -258,7 +258,7 @@ def test_a_backup_that_does_not_fit_is_refused_and_nothing_is_changed(applied: D
     lines["other"] = world.cli("restore", "--yes", str(world.config))
     for name, text in {
         "exists": "RC7074: ",
-        "itself": "exists already",
+        "itself": "is a file of the running installation",
         "state": "there is a state at",
         "asked": "nothing was restored; there is no terminal to ask on: use --yes",
         "key": "RC4012: ",
@@ -270,8 +270,80 @@ def test_a_backup_that_does_not_fit_is_refused_and_nothing_is_changed(applied: D
         assert text in lines[name].stderr, (name, lines[name].stderr)
     assert not list(state.glob("state.db*"))
     assert not list(state.glob(".restore*"))
+    (state / ".restore-killed").mkdir()  # what a restore leaves that was killed
+    (state / ".restore-killed" / "state.db").write_bytes(file.read_bytes())
     assert world.cli("restore", "--yes", str(file)).returncode == 0
+    assert not list(state.glob(".restore*"))
     assert world.cli("plan", "--detailed-exitcode").returncode == 0
+
+
+def test_a_backup_replaces_no_file_that_the_installation_uses_and_no_device(applied: Documented) -> None:
+    world, state = applied, applied.folder / "state"
+    (applied.folder / "link").symlink_to("/dev/null")
+    content = {path: path.read_bytes() for path in state.iterdir() if path.is_file()}
+    for path in (state / "state.db-wal", state / "master.key", state / "audit.anchor", state / "status.json", state / "lock"):
+        refused = world.cli("backup", "--force", str(path))
+        assert (refused.returncode, "is a file of the running installation" in refused.stderr) == (1, True), refused.stderr
+    refused = world.cli("backup", "--force", str(applied.folder / "link"))
+    assert (refused.returncode, "exists already and is not a file" in refused.stderr) == (1, True), refused.stderr
+    assert (applied.folder / "link").is_symlink()
+    assert {path: path.read_bytes() for path in state.iterdir() if path.is_file()} == content
+
+
+def test_a_damaged_state_does_not_replace_an_intact_backup(applied: Documented) -> None:
+    world, file, database = applied, applied.folder / "b.db", applied.folder / "state" / "state.db"
+    assert world.cli("backup", str(file)).returncode == 0
+    intact = file.read_bytes()
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'audit'").fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    raw = bytearray(database.read_bytes())
+    raw[(page - 1) * size : (page - 1) * size + 8] = b"\xff" * 8
+    for content in (raw, b""):
+        database.write_bytes(content)
+        refused = world.cli("backup", "--force", str(file))
+        assert (refused.returncode, "RC7009" in refused.stderr) == (1, True), refused.stderr
+        assert "an older backup is still as it was" in refused.stderr
+        assert file.read_bytes() == intact
+        assert [path.name for path in file.parent.glob(".b.db*")] == []
+
+
+def test_an_audit_row_of_another_type_is_a_change(applied: Documented) -> None:
+    """SQLite stores text in a column of bytes."""
+    world, file = applied, applied.folder / "b.db"
+    assert world.cli("backup", str(file)).returncode == 0
+    Path(f"{file}.sha256").unlink()
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        connection.execute("DROP TRIGGER audit_no_update")
+        connection.execute("UPDATE audit SET payload = CAST(payload AS TEXT) WHERE seq = 1")
+        connection.commit()
+    for path in (applied.folder / "state").glob("state.db*"):
+        path.unlink()
+    refused = world.cli("restore", "--yes", str(file))
+    assert (refused.returncode, "RC7074: the audit log of the backup was changed" in refused.stderr) == (1, True), refused.stderr
+
+
+def test_the_audit_log_is_whole_after_a_restore_beside_the_old_state_folder(
+    documented: Documented,
+) -> None:
+    """The anchor in the folder is of rows that the backup lacks: it is kept, and is no evidence against the restored log."""
+    world, folder = documented, documented.folder / "state"
+    backup, restore = blocks("SQLite" if world.postgres is None else "PostgreSQL")
+    world.source("web")
+    assert world.cli("apply", "--yes").returncode == 0
+    world.document(backup)
+    world.source("shop")
+    assert world.cli("apply", "--yes").returncode == 0
+    world.remove("shop")
+    assert world.cli("apply", "--yes").returncode == 0
+    before = json.loads((folder / "audit.anchor").read_text())["seq"]
+    if world.postgres is not None:
+        world.connect(world.postgres.database())
+    world.document("\n".join(line for line in restore.splitlines() if not line.startswith("systemctl start")))
+    verified = world.cli("history", "--verify")
+    assert (verified.returncode, "up to the anchor" in verified.stdout) == (0, True), verified.stdout + verified.stderr
+    assert json.loads((folder / "audit.anchor.before-restore").read_text())["seq"] == before
+    assert json.loads((folder / "audit.anchor").read_text())["seq"] < before
 
 
 def test_postgresql_is_backed_up_by_its_own_tools(postgres: Postgres, tmp_path: Path) -> None:

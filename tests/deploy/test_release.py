@@ -25,6 +25,7 @@ from reconciler import __version__
 from reconciler.cli.verbs import GLOBALS, VERBS
 
 ROOT = Path(__file__).parents[2]
+LOCKS = ("requirements.lock", "requirements-image.lock")
 MANUAL = ROOT / "docs" / "reconciler.1"
 
 
@@ -104,7 +105,14 @@ def test_the_bill_has_everything_that_the_program_needs_and_how_it_comes_in(buil
     names = {part["name"] for part in document["components"]}
     assert {"starlette", "psycopg-binary", "mako"} <= names, "direct, by an extra, and through another"
     assert not {"hatchling", "editables", "pytest"} & names, "tools of the build do not ship"
-    lock = (ROOT / "requirements.lock").read_text()
+    extras = {part["name"] for part in document["components"] if part["scope"] == "optional"}
+    assert {"botocore", "pyrage", "opentelemetry-sdk", "protobuf"} <= extras, "what an extra adds is in the image"
+    assert not {"starlette", "typing-extensions"} & extras
+    lock = "".join((ROOT / name).read_text() for name in LOCKS)
+    locked = set(re.findall(r"^([a-z0-9-]+)==", lock.replace("_", "-").replace(".", "-"), re.MULTILINE))
+    assert locked - names <= {"editables", "hatchling", "packaging", "pathspec", "pluggy", "tomlkit", "trove-classifiers"}, (
+        "build tools only"
+    )
     for part in document["components"]:
         hashes = [entry["content"] for entry in part["externalReferences"][0]["hashes"]]
         assert hashes, part["name"]

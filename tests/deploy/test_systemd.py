@@ -19,6 +19,8 @@ import pytest
 
 from docs.generate import EXIT_CODES
 from reconciler.config.load import load_config
+from reconciler.daemon.session import Options, _open_store
+from reconciler.daemon.signals import longer_start
 from reconciler.model.exit_codes import (
     EXIT_CONFIG,
     EXIT_ERROR,
@@ -29,6 +31,7 @@ from reconciler.model.exit_codes import (
     RESTART_IS_USELESS,
 )
 from reconciler.sandbox.server import SandboxServer
+from tests.deploy.old_state import OldState
 from tests.deploy.test_containers import GIT_TOKEN, GITHUB_TOKEN, free_port, hooks, repository, wait_until
 from tests.docs.pages import ROOT
 
@@ -223,6 +226,27 @@ def test_the_unit_serves_what_init_writes_and_tells_systemd_of_start_life_reload
     assert [path.name for path in manager.state.glob("master.key*")] == []
     for secret in (GIT_TOKEN, GITHUB_TOKEN, MASTER_KEY):
         assert secret not in manager.output()
+
+
+def test_a_migration_that_takes_longer_than_the_timeout_of_a_start_is_not_ended_by_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = OldState(tmp_path, "sqlite")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        config = load_config(old.config, {})
+        _open_store(config, Options()).close()
+        assert manager.recv(4096) == b"EXTEND_TIMEOUT_USEC=120000000"
+        _open_store(config, Options()).close()
+        with pytest.raises(BlockingIOError):  # there was nothing to migrate
+            manager.recv(4096)
+
+        monkeypatch.setattr("reconciler.daemon.signals.EXTEND_S", 0.04)
+        manager.settimeout(20)
+        with longer_start():
+            assert {manager.recv(4096) for _ in range(3)} == {b"EXTEND_TIMEOUT_USEC=40000"}
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, EXIT_SIGTERM), (signal.SIGINT, EXIT_SIGINT)])
