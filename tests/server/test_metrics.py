@@ -36,8 +36,6 @@ NEEDS = {
     "reconciler_executions_oldest_timestamp_seconds": "an execution under way",
     "reconciler_reconciles_oldest_due_timestamp_seconds": "a reconcile that is due",
     "reconciler_reports_oldest_due_timestamp_seconds": "a status that waits",
-    "reconciler_telemetry_spans_total": "telemetry",
-    "reconciler_telemetry_spans_waiting": "telemetry",
     "reconciler_notifications_total": "a Notification",
     "reconciler_notification_failing": "a Notification",
     "reconciler_notifications_waiting": "a Notification",
