@@ -198,11 +198,15 @@ class Scenario:
     def _restart_often(self) -> None:
         """SIGKILL, and a start, each seen by a scrape."""
         for _ in range(3):
+            before = self._last_start()
             self.lost.kill()
             self.lost.daemon()
-            pid = self.lost.processes[-1].pid
-            self.lost.wait(self.lost.listens, f"the daemon {pid} listens")
-            time.sleep(1.2)
+            self.lost.wait(lambda known=before: self._last_start() > known, "Prometheus sees the new process")
+
+    def _last_start(self) -> float:
+        """Return when the newest process of ``lost`` began, as Prometheus knows (epoch seconds)."""
+        rows = self.prometheus.query('max_over_time(process_start_time_seconds{job="lost"}[5m])')
+        return float(rows[0]["value"][1]) if rows else 0.0
 
     def _wait(self, *names: str, seconds: float = 40) -> None:
         by_job: dict[str, list[str]] = {}

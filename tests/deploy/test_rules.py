@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
+from reconciler.cli.parser import build_parser
 from reconciler.server.metric_table import METRICS
 from tests.support.dashboard import dashboard, panels, queries, targets
 from tests.support.prometheus import CALM, FAST, ROOT, RULES, alerts, binary, hastened
@@ -88,6 +90,15 @@ def test_each_alert_has_a_page_with_its_expression(name: str) -> None:
     assert tuple(re.findall(r"^## (.+)$", page, re.MULTILINE)) == SECTIONS
     assert "```console\n$ " in page
     assert f"| {alerts()[name]['labels']['severity']} |" in page
+
+
+@pytest.mark.parametrize("name", sorted(alerts()))
+def test_each_command_of_a_page_is_taken_as_it_stands(name: str) -> None:
+    page = (RUNBOOKS / f"{name}.md").read_text()
+    shown = re.findall(r"^\$ reconciler ([a-z][^\n|>;]*)", page, re.MULTILINE)
+    named = re.findall(r"`reconciler ([a-z][^`|>;]*)`", re.sub(r"^```.*?^```", "", page, flags=re.MULTILINE | re.DOTALL))
+    for command in shown + named:
+        build_parser().parse_args(shlex.split(command.replace("…", "0" * 64)))
 
 
 def test_there_is_no_page_without_an_alert_and_the_index_lists_all() -> None:

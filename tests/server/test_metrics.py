@@ -20,6 +20,8 @@ from reconciler.model.resources import ResourceId
 from reconciler.server.metric_families import MAX_SERIES, Families
 from reconciler.server.metric_table import GROUPS, MAX_NAMES, METRICS, OTHER
 from reconciler.server.metrics import Metrics
+from reconciler.server.state_metrics import _known_reasons
+from reconciler.state.backlog import Waiting
 from tests.engine.world import TOKENS
 from tests.flow.stage_world import StageWorld
 from tests.server.asked import TOKENS as API_TOKENS
@@ -134,6 +136,25 @@ def test_a_gauge_leaves_out_what_is_too_much_and_says_so() -> None:
     more = [((f"i{number}", "valid"), 1.0) for number in range(MAX_SERIES + 1)]
     assert len(families.rows("reconciler_credential_unknown", more).samples) == MAX_SERIES
     assert families.dropped == 8
+
+
+def test_what_a_scrape_left_out_is_not_added_to_the_next() -> None:
+    current: Any = SimpleNamespace()
+    metrics = Metrics(current)
+    metrics.expose(
+        lambda _: metrics._families.rows("reconciler_credential_valid", [((str(n),), 1.0) for n in range(MAX_NAMES + 7)])
+    )
+    assert metrics._families.dropped == 7
+    metrics.expose(lambda _: b"")
+    assert metrics._families.dropped == 0
+
+
+def test_reasons_without_a_series_of_their_own_are_counted_together() -> None:
+    waiting = {"approval": Waiting(2, 50.0), "retry": Waiting(1, 90.0), "credential": Waiting(3, 70.0)}
+    known = _known_reasons(waiting)
+    assert known["approval"] == Waiting(2, 50.0)
+    assert known["other"] == Waiting(4, 70.0)
+    assert known["suspended"] == Waiting()
 
 
 def test_text_from_the_manifests_cannot_forge_a_line() -> None:

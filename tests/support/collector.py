@@ -33,12 +33,13 @@ class Span:
 
 
 class Collector:
-    """``answer``: how requests are answered, a name of `Collector.ANSWERS`."""
+    """``answer``: how requests are answered, a name of `Collector.ANSWERS` or a status. ``retry_after``: the header of such a status."""
 
-    ANSWERS = ("ok", "hang", "reset", "slow", "400", "429", "503", "garbage", "huge", "partial", "redirect")
+    ANSWERS = ("ok", "hang", "reset", "slow", "garbage", "huge", "partial", "redirect")
 
     def __init__(self, answer: str = "ok") -> None:
         self.answer = answer
+        self.retry_after = "1"
         self.requests: list[tuple[str, dict[str, str], bytes]] = []
         """Path, headers and body of every request."""
         self._spans: list[Span] = []
@@ -108,8 +109,8 @@ class Collector:
             self._closing.wait(60)
         elif answer == "reset":
             handler.connection.shutdown(socket.SHUT_RDWR)
-        elif answer in ("400", "429", "503"):
-            self._send(handler, int(answer), b"no", {"retry-after": "1"})
+        elif answer.isdigit():
+            self._send(handler, int(answer), b"no", {"retry-after": self.retry_after})
         elif answer == "redirect":
             self._send(handler, 307, b"", {"location": "http://127.0.0.1:1/"})
         else:

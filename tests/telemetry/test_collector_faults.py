@@ -42,7 +42,7 @@ async def test_spans_that_were_accepted_are_not_sent_again_whatever_the_answer_s
         assert bench.counts == {"exported": 1}
 
 
-@pytest.mark.parametrize("answer", ["429", "503", "reset", "hang", "refused"])
+@pytest.mark.parametrize("answer", ["408", "429", "502", "503", "504", "reset", "hang", "refused"])
 async def test_spans_wait_while_the_collector_cannot_take_them_and_one_line_says_so(
     answer: str, tmp_path: Path, collector: Collector
 ) -> None:
@@ -69,7 +69,7 @@ async def test_spans_wait_while_the_collector_cannot_take_them_and_one_line_says
             assert bench.counts == {"exported": 2}
 
 
-@pytest.mark.parametrize("answer", ["400", "redirect"])
+@pytest.mark.parametrize("answer", ["400", "401", "413", "500", "redirect"])
 async def test_spans_that_the_collector_refuses_for_good_are_counted_and_given_up(
     answer: str, tmp_path: Path, collector: Collector
 ) -> None:
@@ -81,6 +81,28 @@ async def test_spans_that_the_collector_refuses_for_good_are_counted_and_given_u
         assert bench.store.count_spans() == 0
         assert [event for event, _ in bench.log.lines] == ["telemetry_export_failed"]
         assert len(collector.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("wanted", "pause_s"), [("7", 7.0), ("99999", module.LONGEST_RETRY_S), ("Fri, 27 Nov 2026 10:00:00 GMT", 1.0)]
+)
+async def test_a_collector_says_when_it_takes_the_next_export_up_to_a_minute(
+    wanted: str, pause_s: float, tmp_path: Path, collector: Collector
+) -> None:
+    collector.answer, collector.retry_after = "503", wanted
+    async with exporting(tmp_path, collector.url) as bench:
+        bench.keep(span())
+        await bench.exporter.turn()
+        assert pause_s * 0.8 <= bench.exporter._pause_s <= pause_s
+
+
+async def test_headers_of_the_configuration_go_before_ours(tmp_path: Path, collector: Collector) -> None:
+    async with exporting(tmp_path, collector.url, headers="User-Agent=mine,x-scope=team a") as bench:
+        bench.keep(span())
+        await bench.exporter.turn()
+        ((_, headers, _),) = collector.requests
+        assert (headers["user-agent"], headers["x-scope"]) == ("mine", "team a")
+        assert headers["content-type"] == "application/x-protobuf"
 
 
 async def test_a_part_that_the_collector_refuses_is_counted(tmp_path: Path, collector: Collector) -> None:

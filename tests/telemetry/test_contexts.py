@@ -7,6 +7,9 @@ from opentelemetry.sdk.trace.sampling import Decision, TraceIdRatioBased
 
 from reconciler.config.load import load_config
 from reconciler.config.settings import TelemetryConfig
+from reconciler.credentials.redact import MASK, Redactor
+from reconciler.daemon.telemetry import open_tracer
+from reconciler.drivers.http.spans import request_span
 from reconciler.events.traces import event_context, event_spans, with_sender, with_trace
 from reconciler.model.errors import ConfigError
 from reconciler.model.events import Delivery, Event, EventState, Origin, RejectedBy
@@ -18,6 +21,7 @@ from reconciler.notifications.traces import notice_spans
 from reconciler.stages.traces import ended_wait, finished, item_context
 from reconciler.state.routing import Routing
 from reconciler.telemetry import loading
+from reconciler.telemetry.exporter import collector_session
 from reconciler.telemetry.otlp import CONVENTIONS, OURS
 from reconciler.telemetry.recorder import Recorder
 from reconciler.tracing import NO_TRACER, current, span, within
@@ -71,6 +75,11 @@ def test_sampling_is_that_of_opentelemetry(ratio: float) -> None:
         trace = ids_of_event(str(number))[0]
         kept = theirs.should_sample(None, int(trace, 16), "x").decision is Decision.RECORD_AND_SAMPLE
         assert ours.keeps(trace) == kept
+
+
+def test_with_a_ratio_of_zero_no_trace_is_kept() -> None:
+    assert not Sampling(0.0).keeps("f" * 16 + "0" * 16)
+    assert Sampling(1.0).keeps("f" * 32)
 
 
 def test_every_attribute_has_one_name() -> None:
@@ -297,3 +306,30 @@ def test_a_collector_that_hangs_does_not_make_the_process_look_dead() -> None:
 
     assert LIMIT_S > 1.5 * (LONGEST_RETRY_S + HOLD_S + MAX_EXPORT_S)
     assert LEASE_S > MAX_EXPORT_S
+
+
+def test_the_span_of_a_request_has_neither_credentials_nor_query() -> None:
+    tracer = recorder()
+    with request_span(tracer, "GET", "https://ada:canary-1@api.example:8443/repos/web?token=canary-2#canary-3", "github"):
+        pass
+    (made,) = tracer.first(1)
+    assert made.attributes[Attribute.URL] == "https://api.example:8443/repos/web"
+    assert "canary" not in str(made)
+
+
+def test_the_token_of_a_header_is_masked_alone_and_with_its_scheme() -> None:
+    redactor = Redactor()
+    config = load_config(
+        None,
+        {},
+        overrides={"source.url": "x", "telemetry.enabled": "true", "telemetry.headers": "authorization=Custom canary-token-1"},
+    )
+    assert open_tracer(config, redactor).on
+    assert redactor.redact("it answered canary-token-1") == f"it answered {MASK}"
+
+
+@pytest.mark.parametrize(("endpoint", "used"), [("https://otel.example/v1/traces", True), ("http://otel:4318/v1/traces", False)])
+def test_a_proxy_is_used_for_an_endpoint_outside_of_the_network(endpoint: str, used: bool) -> None:
+    keys = {"source.url": "x", "telemetry.enabled": "true", "telemetry.endpoint": endpoint, "network.proxy": "http://proxy:3128"}
+    session = collector_session(load_config(None, {}, overrides=keys))
+    assert session._proxy == ("http://proxy:3128" if used else None)
