@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.deploy.old_state import OldState
 from tests.flow.stage_world import NOOP, WORKFLOW, StageWorld
 from tests.support.postgres import Postgres
 
@@ -321,6 +322,34 @@ def test_an_audit_row_of_another_type_is_a_change(applied: Documented) -> None:
         path.unlink()
     refused = world.cli("restore", "--yes", str(file))
     assert (refused.returncode, "RC7074: the audit log of the backup was changed" in refused.stderr) == (1, True), refused.stderr
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_a_backup_of_version_0_1_is_restored_and_upgraded(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """Its audit rows have no signatures: they are sealed, as by an upgrade; a chain that does not hold is refused as always."""
+    postgres = request.getfixturevalue("postgres") if kind == "postgresql" else None
+    old = OldState(tmp_path, kind, postgres)
+    old.program = "reconciler"
+    file = [str(tmp_path / "old.db")] if kind == "sqlite" else []
+    if kind == "sqlite":
+        with contextlib.closing(sqlite3.connect(tmp_path / "state" / "state.db")) as connection:
+            connection.execute("VACUUM INTO ?", file)
+        for path in (tmp_path / "state").glob("state.db*"):
+            path.unlink()
+        changed = tmp_path / "changed.db"
+        shutil.copy(file[0], changed)
+        with contextlib.closing(sqlite3.connect(changed)) as connection:
+            connection.execute("DROP TRIGGER audit_no_update")
+            connection.execute("UPDATE audit SET payload = CAST(payload || ' ' AS BLOB) WHERE seq = 2")
+            connection.commit()
+        refused = old.cli("restore", "--yes", str(changed))
+        assert (refused.returncode, "the audit log of the backup was changed" in refused.stderr) == (1, True), refused.stderr
+    (tmp_path / "state" / "audit.anchor").write_text("of the state that was lost, after its upgrade\n")
+    done = old.cli("restore", "--yes", *file)
+    assert done.returncode == 0, done.stderr
+    verified = old.cli("history", "--verify")
+    assert (verified.returncode, "up to the anchor" in verified.stdout) == (0, True), verified.stdout + verified.stderr
+    assert (tmp_path / "state" / "audit.anchor.before-restore").exists()
 
 
 def test_the_audit_log_is_whole_after_a_restore_beside_the_old_state_folder(
