@@ -222,10 +222,10 @@ def _seal_older(store: Store, folder: Path) -> None:
     store.seal_audit(AuditEntry(at=time.time(), actor=f"cli:{_user()}", verb=SEAL, detail=reason))
 
 
-def _refuse_running(store: Store) -> None:
+def _refuse_running(store: Store, wait_s: float = GONE_S) -> None:
     if store.dialect == "sqlite":
         return  # the lock of the state folder is held
-    deadline = time.monotonic() + GONE_S
+    deadline = time.monotonic() + wait_s
     while alive := store.live_executors():
         if time.monotonic() < deadline:  # a dump that was made a moment ago has heartbeats of that moment
             time.sleep(0.25)
