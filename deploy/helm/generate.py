@@ -38,6 +38,11 @@ def _record(required: tuple[str, ...], **properties: Mapping[str, Any]) -> dict[
     return {"type": "object", "additionalProperties": False, "required": list(required), "properties": properties}
 
 
+def _objects(*names: str) -> dict[str, Any]:
+    """Return the schema of objects of Kubernetes that need at least these texts."""
+    return {"type": "array", "items": {"type": "object", "required": list(names), "properties": dict.fromkeys(names, NAME)}}
+
+
 SPECIAL: Mapping[str, Mapping[str, Any]] = {
     "nameOverride": {"type": "string", "pattern": "^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$"},
     "fullnameOverride": {"type": "string", "pattern": "^([a-z]([a-z0-9-]{0,48}[a-z0-9])?)?$"},
@@ -132,9 +137,9 @@ SPECIAL: Mapping[str, Mapping[str, Any]] = {
     "affinity": OBJECT,
     "topologySpreadConstraints": OBJECTS,
     "hostAliases": {"type": "array", "items": _record(("ip", "hostnames"), ip=NAME, hostnames=TEXTS)},
-    "extraVolumes": OBJECTS,
-    "extraVolumeMounts": OBJECTS,
-    "extraContainers": OBJECTS,
+    "extraVolumes": _objects("name"),
+    "extraVolumeMounts": _objects("name", "mountPath"),
+    "extraContainers": _objects("name"),
 }
 """Values whose schema is more than the type of their default."""
 
@@ -197,10 +202,20 @@ def schema() -> dict[str, Any]:
         *sections, name = value.path.split(".")
         node = root
         for section in sections:
+            _require(node, section)
             node = node["properties"].setdefault(section, {"type": "object", "additionalProperties": False, "properties": {}})
+        if value.path == "config" or (value.default and not isinstance(value.default, bool | dict)):
+            _require(node, name)
         own = config_schema() if value.path == "config" else SPECIAL.get(value.path) or _type_of(value)
         node["properties"][name] = {"description": value.text, **own}
     return root
+
+
+def _require(node: dict[str, Any], name: str) -> None:
+    """Refuse null, with which Helm removes a default that the templates need."""
+    required = node.setdefault("required", [])
+    if name not in required:
+        required.append(name)
 
 
 def _type_of(value: Value) -> dict[str, Any]:
@@ -232,6 +247,12 @@ _CONFIG_TYPES: Mapping[str, Mapping[str, Any]] = {
     "duration": _DURATION,
     "true, false": {"type": "boolean"},
     "list": {"type": ["array", "string"], "items": NAME},
+    "list of NAME=VALUE": {
+        "type": ["array", "string"],
+        "items": {"type": "string", "pattern": "^[^=]*[^= ][^=]*="},
+        "pattern": "^([^=,]*[^=, ][^=,]*=[^,]*(,|$))*$",
+    },
+    "number from 0 to 1": {"type": "number", "minimum": 0, "maximum": 1},
     "mapping": {
         "type": "object",
         "additionalProperties": {"type": "object", "additionalProperties": {"type": "integer", "minimum": 0}},
@@ -250,14 +271,22 @@ _CONFIG_TYPES: Mapping[str, Mapping[str, Any]] = {
         "items": _record(("claim", "value", "role"), claim=NAME, value=NAME, role={"enum": ["viewer", "operator", "approver"]}),
     },
 }
+_WORDS = re.compile(r"[\w-]+(, [\w-]+)+", re.ASCII)
 _TEXTS = {"text", "URL", "URL or folder", "file", "folder", "host:port", "path in the repository", "OWNER/NAME"}
 
 
 def _config_type(name: str) -> Mapping[str, Any]:
-    """Return the schema of a type of `reconciler.config.settings`; its name lists the words if there are only some."""
+    """Return the schema of a type of `reconciler.config.settings`; its name lists the words if there are only some.
+
+    Raises `ValueError` for a type that is not known here: guessed, it would refuse every value.
+    """
     if name in _CONFIG_TYPES:
         return _CONFIG_TYPES[name]
-    return TEXT if name in _TEXTS else {"enum": name.split(", ")}
+    if name in _TEXTS:
+        return TEXT
+    if not _WORDS.fullmatch(name):
+        raise ValueError(f"_CONFIG_TYPES has no schema of {name!r}")
+    return {"enum": name.split(", ")}
 
 
 def readme() -> str:

@@ -233,7 +233,9 @@ GROUPS = (
                 "stage",
             ),
             _gauge("reports_waiting", "Statuses that are not written to the provider yet."),
-            _gauge("reports_oldest_due_timestamp_seconds", f"Time at which the oldest of them was due; {_NOTHING}"),
+            _gauge(
+                "reports_oldest_due_timestamp_seconds", f"Time at which the oldest of them was due for the first time; {_NOTHING}"
+            ),
             _counter("reviews_total", "Ended reviews of pull requests, by conclusion of the check.", "conclusion"),
             _histogram(
                 "review_duration_seconds",

@@ -19,7 +19,7 @@ from reconciler.state.database import Database
 
 e, i, q, r, x = tables.event, tables.item, tables.reconcile_request, tables.report, tables.execution
 LOOKED_AT = 500
-"""Queued items, and incidents, that one look decodes: the oldest."""
+"""Queued items, incidents and statuses that one look decodes: the oldest, or those that are due first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Backlog:
     reviews: Waiting = Waiting()
     """Reviews with something to do now."""
     reports: Waiting = Waiting()
-    """Statuses that were not written to the provider yet; ``since``: when the oldest was due."""
+    """Statuses that were not written to the provider yet; ``since``: when the oldest was due for the first time."""
     retries: int = 0
     """Objects and integrations that failed and wait for another attempt."""
     incidents: Mapping[str, int] = field(default_factory=dict)
@@ -78,6 +78,13 @@ class _IncidentHead(msgspec.Struct, frozen=True):
     closed_at: float = 0.0
 
 
+class _ReportHead(msgspec.Struct, frozen=True):
+    """The part of a stored status that says since when it cannot be written: each failure puts its due time off."""
+
+    failed_at: float | None = None
+
+
+_report_head = msgspec.json.Decoder(_ReportHead)
 _item_head = msgspec.json.Decoder(_ItemHead)
 _incident_head = msgspec.json.Decoder(_IncidentHead)
 
@@ -155,8 +162,10 @@ def _by_reason(rows: Iterable[tuple[str, float]]) -> dict[str, Waiting]:
 def _reports(connection: SqlConnection, now: float) -> Waiting:
     open_ = r.c.done_at == 0
     number = connection.execute(select(func.count()).select_from(r).where(open_)).scalar_one()
-    due = connection.execute(select(func.min(r.c.due_at)).where(open_, r.c.due_at <= now)).scalar()
-    return Waiting(number, due or 0.0)
+    query = select(r.c.due_at, r.c.payload).where(open_).order_by(r.c.due_at).limit(LOOKED_AT)
+    rows = ((due_at, _report_head.decode(payload).failed_at) for due_at, payload in connection.execute(query))
+    first = [due_at if failed_at is None else min(due_at, failed_at) for due_at, failed_at in rows]
+    return Waiting(number, min((since for since in first if since <= now), default=0.0))
 
 
 def _incidents(connection: SqlConnection) -> dict[str, int]:

@@ -101,6 +101,10 @@ class DemoTeam:
         head = self.world.repository.propose(number, "Change nothing")
         github.do("open_pull", repository=FULL_NAME, head_sha=head, number=number, author=AUTHOR, title="Change nothing")
 
+    def refuse_statuses(self) -> None:
+        """GitHub takes no status of a commit."""
+        self.world.providers["github"].admin.fault(method="POST", path="/statuses/", times=0, status=502)
+
     def silence_chat(self) -> None:
         self.world.providers["slack"].admin.fault(times=0, status=503)
 

@@ -18,12 +18,13 @@ import pytest
 from reconciler.cli.demo.script import wait_for
 from tests.alerts.fault_worlds import DAY_S, DEEP, DemoTeam, edit_audit, locked, on_small_disk
 from tests.flow.stage_world import StageWorld
+from tests.support.collector import Collector
 from tests.support.dashboard import queries
 from tests.support.prometheus import CALM, FAST, Prometheus, alerts
 
 pytestmark = pytest.mark.timeout(300)
 EXPECTED = {
-    "ReconcilerAbsent": "",
+    "ReconcilerAbsent": "demo",
     "ReconcilerApprovalWaiting": "team",
     "ReconcilerAuditBroken": "rows",
     "ReconcilerClockSkew": "team",
@@ -51,6 +52,8 @@ EXPECTED = {
     "ReconcilerRevisionRefused": "team",
     "ReconcilerSourceUnreachable": "lost",
     "ReconcilerStateErrors": "disk",
+    "ReconcilerStatusesDelayed": "team",
+    "ReconcilerTracesLost": "rows",
     "ReconcilerUnhealthy": "rows",
 }
 """The daemon (job) whose fault each alert is for."""
@@ -83,6 +86,8 @@ class Scenario:
         for world in (self.rows, self.disk, self.lost):
             stack.callback(world.close)
         self.full = folder / "full"
+        self.collector = Collector()
+        stack.callback(self.collector.close)
         self.seen = Seen()
         self._begin()
         stations = {"rows": self.rows, "disk": self.disk, "lost": self.lost}
@@ -94,6 +99,7 @@ class Scenario:
     def _begin(self) -> None:
         for team in (self.demo, self.team):
             team.begin()
+        self.rows.configure(telemetry=f"{{enabled: true, endpoint: '{self.collector.url}'}}")
         self.rows.source("web")
         self.rows.webhook()
         mapping = "inputMappings: [{values: [{name: a, valueFrom: {eventData: {connection: own, expression: $.m}}}]}]"
@@ -127,6 +133,7 @@ class Scenario:
         self._wait(
             "ReconcilerCredentialExpiresToday", "ReconcilerExecutionStuck", "ReconcilerReviewStuck", "ReconcilerDriftRepeats",
             "ReconcilerRestarting", "ReconcilerDeliveriesMissed", "ReconcilerStateErrors", "ReconcilerEventsDead",
+            "ReconcilerStatusesDelayed", "ReconcilerTracesLost",
         )  # fmt: skip
         self.team.stop_evaluator()
         self.team.traffic.push()
@@ -151,6 +158,9 @@ class Scenario:
         self.team.forge(sha, 12)
 
     def _make_trouble(self) -> None:
+        self.collector.answer = "400"
+        assert self.rows.send("own", {"m": "traced"}, "traced") == 202
+        self.team.refuse_statuses()
         self.team.mute_starts()
         self.team.traffic.push()
         self.team.remove_protected()
@@ -210,8 +220,8 @@ class Scenario:
             world.close()
         for team in (self.demo, self.team):
             team.world.kill_daemon()
-        self.prometheus.wait_for("", ["ReconcilerAbsent"], 20)
-        self.seen.fired.add(("", "ReconcilerAbsent"))
+        self.prometheus.wait_for(EXPECTED["ReconcilerAbsent"], ["ReconcilerAbsent"], 20)
+        self.seen.fired.add((EXPECTED["ReconcilerAbsent"], "ReconcilerAbsent"))
 
 
 @contextlib.contextmanager

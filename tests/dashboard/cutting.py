@@ -23,6 +23,7 @@ class CuttingProxy:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)  # ends the accept
         self._listener.close()
 
     def _accept(self) -> None:

@@ -249,17 +249,18 @@ def test_a_migration_that_takes_longer_than_the_timeout_of_a_start_is_not_ended_
             assert {manager.recv(4096) for _ in range(3)} == {b"EXTEND_TIMEOUT_USEC=40000"}
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, EXIT_SIGTERM), (signal.SIGINT, EXIT_SIGINT)])
 def test_a_second_signal_ends_the_daemon_at_once_with_a_code_that_the_unit_takes_for_success(
-    manager: Manager, github: SandboxServer
+    manager: Manager, github: SandboxServer, number: int, code: int
 ) -> None:
     github.admin.settings(latency_s=5)
     with manager.started() as process:
         manager.until("READY=1")
         wait_until(lambda: github.app.in_flight, manager.output)
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         manager.until("STOPPING=1")
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(4) == EXIT_SIGTERM
+        process.send_signal(number)
+        assert process.wait(4) == code
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ class Balancer:
             back.join()
 
     def close(self) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)  # ends the accept
         self._socket.close()
 
 

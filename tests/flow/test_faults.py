@@ -110,6 +110,7 @@ class Proxy:
 
     def close(self) -> None:
         self._flow.set()
+        self._server.shutdown(socket.SHUT_RDWR)  # ends the accept
         for one in (self._server, *self._open):
             with contextlib.suppress(OSError):
                 one.close()

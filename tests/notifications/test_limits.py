@@ -100,6 +100,7 @@ def answering(first: bytes, again: bytes, pause_s: float) -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}/in"
     finally:
         closing.set()
+        listener.shutdown(socket.SHUT_RDWR)  # ends the accept
         listener.close()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import orjson
 from sqlalchemy import insert, update
 
 from reconciler.model.resources import ResourceId
@@ -51,6 +52,29 @@ def test_what_waits_is_counted_with_its_age(store: Store) -> None:
     assert backlog.executions == {"starting": Waiting(1, 300.0), "running": Waiting()}
     assert backlog.reconciles.count == 1
     assert backlog.at - backlog.reconciles.since < 60
+
+
+def test_a_status_that_fails_again_and_again_is_as_old_as_its_first_failure(store: Store) -> None:
+    now = time.time()
+    due = {"later": (now + 600, {}), "put-off": (now + 300, {"failed_at": 400.0}), "new": (now - 5, {"failed_at": None})}
+    with store._write() as connection:
+        for name, (at, payload) in due.items():
+            row = {"item_id": name, "kind": "commit", "state": "success", "seq": 1, "due_at": at, "done_at": 0.0}
+            connection.execute(insert(tables.report).values({**row, "payload": orjson.dumps(payload)}))
+        ended = {
+            "item_id": "ended",
+            "kind": "commit",
+            "state": "success",
+            "seq": 1,
+            "due_at": 1.0,
+            "done_at": 2.0,
+            "payload": b"{}",
+        }
+        connection.execute(insert(tables.report).values(ended))
+    assert store.backlog(10.0).reports == Waiting(3, 400.0)
+    with store._write() as connection:
+        connection.execute(update(tables.report).where(tables.report.c.item_id != "later").values(done_at=now))
+    assert store.backlog(10.0).reports == Waiting(1, 0.0)
 
 
 def test_processes_with_a_recent_heartbeat_count(store: Store) -> None:

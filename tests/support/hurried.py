@@ -2,7 +2,7 @@
 
 A store of secrets is asked at most once a minute, and one that gives no time for the next request after a minute. A test that waits for what the
 daemon does by itself waits that long. That it is a minute is tested with a clock that the test turns (`tests/credentials/test_vault.py`,
-`tests/aws/test_secrets.py`).
+`tests/aws/test_secrets.py`). A client that does not read its answer is dropped after the same time, if that is less than `connection.READER_S`.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ def main() -> int:
     options = RemoteSecrets.__init__.__kwdefaults__
     assert options == {"check_s": 60.0}
     options["check_s"] = seconds
+    from reconciler.server import connection
+
+    connection.READER_S = min(connection.READER_S, seconds)
     from reconciler.cli.main import main as program
 
     return program()

@@ -197,7 +197,8 @@ class Deaf:
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.kept: list[socket.socket] = []
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}/v1/traces"
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
 
     def _accept(self) -> None:
         try:
@@ -207,6 +208,9 @@ class Deaf:
             return
 
     def close(self) -> None:
+        # A close alone does not end the accept, which may then take a connection of a later server.
+        self.socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join(10)
         for each in [self.socket, *self.kept]:
             each.close()
 

@@ -26,6 +26,7 @@ from tests.support.postgres import Postgres
 GIT_TOKEN = "canary-git-99aa"
 GITHUB_TOKEN = "canary-github-4d1c"
 REPOSITORY = "your-organization/your-repository"
+OTHER = "your-organization/other-repository"
 
 _SECRETS = {
     "integrations": "  provider: env\n  data:\n    token: {env: RECONCILER_SECRET_GITHUB_TOKEN}\n",
@@ -85,12 +86,23 @@ def servers(tmp_path_factory: pytest.TempPathFactory, postgres: Postgres, sshd: 
     folder = tmp_path_factory.mktemp("servers")
     for name in ("integrations", "files", "vault"):
         GitRepo(folder / f"git/acme/{name}.git").commit(_manifests(name), "first")
+    _sign(GitRepo(folder / "git/acme/signed.git"), sshd.client_key)
     _serve_over_ssh(sshd, folder / "git/acme/integrations.git")
     carrier = Carrier()
     with GitHttpServer(folder / "git", token=GIT_TOKEN) as git, openbao() as bao:
         bao.must("POST", "secret/data/ci/github", {"data": {"github_token": GITHUB_TOKEN}})
         yield Servers(carrier, trustme.CA(), git, postgres, bao, sshd, folder)
     carrier.stop()
+
+
+def _sign(repository: GitRepo, key: Path) -> None:
+    """Commit manifests of two webhooks with a signature."""
+    manifests = _manifests("integrations")
+    other = str(manifests["github/sources.yaml"]).replace("your-repository", "other-repository")
+    sha = repository.commit({**manifests, "github/other.yaml": other}, "first")
+    tree = repository.git("rev-parse", f"{sha}^{{tree}}")
+    repository.git("update-ref", "-d", f"refs/heads/{repository.branch}")
+    repository.commit_tree(tree, "signed", sign=str(key))
 
 
 def _serve_over_ssh(sshd: Sshd, repository: Path) -> None:  # noqa: F811
@@ -109,7 +121,11 @@ def scene(servers: Servers) -> Callable[[str], AbstractContextManager[Scene]]:
         with SandboxServer(simulator("github")) as github:
             first = next(iter(github.admin.state()["tokens"].values()))
             github.admin.put_state(
-                {"tokens": {GITHUB_TOKEN: first}, "orgs": {REPOSITORY.partition("/")[0]: {}}, "repos": {REPOSITORY: {}}}
+                {
+                    "tokens": {GITHUB_TOKEN: first},
+                    "orgs": {REPOSITORY.partition("/")[0]: {}},
+                    "repos": {REPOSITORY: {}, OTHER: {}},
+                }
             )
             secrets = _secrets(servers)
             if values == "github-app":
@@ -122,6 +138,7 @@ def scene(servers: Servers) -> Callable[[str], AbstractContextManager[Scene]]:
                 Route("github.com", 443, servers.git.port),
                 Route("api.github.com", 443, github.port),
                 Route("bao.acme.example", 8200, int(servers.bao.url.rpartition(":")[2])),
+                Route("git.acme.example", 8443, servers.git.port),
                 Route("git.acme.example", 22, servers.sshd.port, tls=False),
                 Route("postgres.databases.svc", 5432, servers.postgres.port, tls=False),
                 Route("state-rw.databases.svc", 5432, servers.postgres.port, tls=False),
@@ -167,6 +184,7 @@ def _secrets(servers: Servers) -> dict[str, str]:
         "ca.crt": servers.authority.cert_pem.bytes().decode(),
         "ssh-privatekey": servers.sshd.client_key.read_text(),
         "known_hosts": f"git.acme.example {kind} {key}\n",
+        "allowed_signers": f"ada@example.com {servers.sshd.client_key.with_suffix('.pub').read_text()}",
         "url": f"postgresql+psycopg://postgres@postgres.databases.svc:5432/{database.rpartition('/')[2]}",
         "password": "canary-database-7b",
     }

@@ -119,7 +119,8 @@ class Volumes:
     def __init__(self, cluster: Cluster, pod: Object, folder: Path) -> None:
         self._cluster, self._folder = cluster, folder
         self._policy = pod["securityContext"].get("fsGroupChangePolicy", "Always")
-        self._group = _group_of(pod["securityContext"]) if AS_ROOT else -1
+        self._groups = _groups_of(pod["securityContext"])
+        self._group = (self._groups or [0])[0] if AS_ROOT else -1
         self.paths = {volume["name"]: self._make(volume) for volume in pod["volumes"]}
 
     def _make(self, volume: Object) -> Path:
@@ -180,9 +181,9 @@ class Volumes:
         if name not in self._cluster.volumes:
             self._cluster.volumes[name] = path
             (path / "lost+found").mkdir(parents=True)
-            self._own(path / "lost+found", 0o2770)
-            self._own(path, 0o2775)
-        elif self._policy != "OnRootMismatch":
+            self._own(path / "lost+found", 0o2770 if self._groups else 0o700)
+            self._own(path, 0o2775 if self._groups else 0o755)
+        elif self._groups and self._policy != "OnRootMismatch":
             for item in path.rglob("*"):
                 wider = 0o2770 if item.is_dir() else 0o660
                 os.chown(item, -1, self._group)
@@ -317,9 +318,11 @@ def running(cluster: Cluster, world: World) -> Iterator[Running]:
             process.kill()
 
 
-def _group_of(security: Object) -> int:
-    """Return the group of the volumes. OpenShift chooses one only for a pod without a user."""
-    return int(security.get("fsGroup", 0 if "runAsUser" in security else OPENSHIFT_ID))
+def _groups_of(security: Object) -> list[int]:
+    """Return the group of the volumes, if the pod has one. OpenShift chooses one only for a pod without a user."""
+    if "fsGroup" in security:
+        return [int(security["fsGroup"])]
+    return [] if "runAsUser" in security else [OPENSHIFT_ID]
 
 
 def _pre_stop_s(container: Object) -> int:
@@ -356,7 +359,7 @@ def _specification(cluster: Cluster, world: World, pod: Object, folder: Path) ->
         "cwd": container.get("workingDir", made.workdir),
         "uid": security.get("runAsUser", OPENSHIFT_ID) if AS_ROOT else 0,
         "gid": security.get("runAsGroup", 0),
-        "groups": [_group_of(pod["securityContext"])],
+        "groups": _groups_of(pod["securityContext"]),
     }
 
 

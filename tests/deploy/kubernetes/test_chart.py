@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from deploy.helm import generate
 from tests.deploy.kubernetes import restricted
 from tests.deploy.kubernetes.tools import CHART, ROOT, VALUES, helm, objects, refusals, rendered, template
 
@@ -210,13 +211,45 @@ REFUSED: Mapping[str, tuple[str, str]] = {
     ),
     "a secret in the values": ("env: [{name: RECONCILER_SECRET_X, value: ghp_1}]", "Put it into a Secret"),
     "a volume of the chart": ("extraVolumes: [{name: state, emptyDir: {}}]", "a volume of the chart"),
-    "a mount of the chart": ("extraVolumeMounts: [{name: x, mountPath: /run/reconciler}]", "a mount of the chart"),
+    "a mount of the chart": ("extraVolumeMounts: [{name: tmp, mountPath: /run/reconciler}]", "a mount of the chart"),
     "a folder of the node": ("extraVolumes: [{name: x, hostPath: {path: /}}]", "restricted"),
     "the Git token for manifests": ("secretFiles: [{existingSecret: reconciler-git}]", "manifests could read"),
     "tokens of the default account": (
         "serviceAccount: {create: false}\nprojectedTokens: [{name: v, audience: a}]",
         "every pod of the namespace",
     ),
+    "the URL of the database for manifests": (
+        "database: {type: postgresql, postgresql: {existingSecret: d}}\nsecretFiles: [{existingSecret: d}]",
+        "manifests could read",
+    ),
+    "a claim that would not be used": (
+        "persistence: {enabled: false, ephemeral: true, existingClaim: old}",
+        "existingClaim is set.*remove the claim",
+    ),
+    "a certificate that nothing checks": (
+        "database: {type: postgresql, postgresql: {host: h, sslMode: verify-full, passwordSecret: {existingSecret: s}}}",
+        "caBundle.existingConfigMap.*PGSSLROOTCERT",
+    ),
+    "a credential of the collector in a ConfigMap": (
+        "config: {telemetry: {enabled: true, headers: [authorization=x]}}",
+        "existingSecret: NAME",
+    ),
+    "a credential of the collector in the values": (
+        "env: [{name: RECONCILER_TELEMETRY_HEADERS, value: authorization=x}]",
+        "Put it into a Secret",
+    ),
+    "a mount without a volume": ("extraVolumeMounts: [{name: ca, mountPath: /ca}]", "extraVolumes has no volume of that name"),
+    "a container that restricted refuses": ("extraContainers: [{name: proxy, image: p}]", "allowPrivilegeEscalation: false"),
+    "a container that keeps capabilities": (
+        "extraContainers: [{name: p, image: p, securityContext: {allowPrivilegeEscalation: false, capabilities: null}}]",
+        "drop: .ALL",
+    ),
+    "a second container of the name": ("extraContainers: [{name: reconciler, image: p}]", "the container of the chart"),
+    "a container without a name": ("extraContainers: [{image: p}]", "missing property 'name'"),
+    "a section that null removes": ("database: null", "missing property 'database'"),
+    "a default that null removes": ("service: {port: null}", "missing property 'port'"),
+    "no configuration": ("config: null", "missing property 'config'"),
+    "a sample ratio that is none": ("config: {telemetry: {sampleRatio: 2}}", "/config/telemetry/sampleRatio"),
     "an unknown value": ("replcas: 2", "additional properties 'replcas' not allowed"),
     "an unknown value below": ("image: {tags: x}", "/image.*'tags' not allowed"),
     "an unknown key of the configuration": ("config: {sorce: {}}", "/config.*'sorce' not allowed"),
@@ -263,6 +296,95 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
     (tmp_path / "values.yaml").write_text("replicas: 2\nimage: {tag: latest}\npersistence: {enabled: false}\n")
     done = helm("template", "r", str(CHART), "--values", str(MINIMAL), "--values", str(tmp_path / "values.yaml"))
     assert len(re.findall(r"^- ", done.stderr, re.MULTILINE)) == 3
+
+
+def values_of(tmp_path: Path, text: str) -> tuple[Mapping[str, Any], ...]:
+    """Render the minimal values with ``text`` over them; a server accepts the objects."""
+    (tmp_path / "values.yaml").write_text(text)
+    items = objects(template("--values", str(MINIMAL), "--values", str(tmp_path / "values.yaml")))
+    assert refusals(items) == []
+    return items
+
+
+def test_null_removes_a_default_that_is_not_needed(tmp_path: Path) -> None:
+    items = values_of(tmp_path, "resources: null\naffinity: null\nenv: null\npodAnnotations: null\nextraContainers: null\n")
+    assert find(items, "Deployment")["spec"]["template"]["spec"]["containers"][0]["resources"] is None
+
+
+def test_every_key_of_the_configuration_takes_the_values_of_its_type(tmp_path: Path) -> None:
+    """The examples of docs/tracing.md; a type of which the schema knows nothing stops `make docs`."""
+    text = (ROOT / "docs/tracing.md").read_text().partition("telemetry:\n")[2].partition("   ```")[0]
+    values_of(tmp_path, "config:\n  telemetry:\n" + re.sub(r"^ {5}", "    ", text, flags=re.MULTILINE))
+    values_of(tmp_path, "config: {telemetry: {attributes: 'a=b,c=d', sampleRatio: 1}}")
+    with pytest.raises(ValueError, match="has no schema of 'a new type'"):
+        generate._config_type("a new type")
+
+
+@pytest.mark.parametrize(
+    ("config", "ports"),
+    [
+        ("source: {url: 'https://gitlab.acme.example:8443/a.git'}", {53, 443, 8443}),
+        ("source: {url: 'http://gitea.git.svc/a.git'}", {53, 443, 80}),
+        ("telemetry: {enabled: true, endpoint: 'http://otel.monitoring:4318/v1/traces'}", {53, 443, 4318}),
+        ("telemetry: {enabled: true, endpoint: 'https://otel.example/v1/traces'}", {53, 443}),
+        ("telemetry: {endpoint: 'http://otel.monitoring:4318/v1/traces'}", {53, 443}),
+    ],
+)
+def test_the_network_policy_lets_out_to_the_ports_that_the_configuration_names(
+    config: str, ports: set[int], tmp_path: Path
+) -> None:
+    policy = find(values_of(tmp_path, f"config: {{{config}}}"), "NetworkPolicy")
+    assert {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]} == ports
+
+
+def test_the_headers_of_the_collector_come_from_a_secret(tmp_path: Path) -> None:
+    items = values_of(tmp_path, "env: [{name: RECONCILER_TELEMETRY_HEADERS, existingSecret: otel, key: headers}]")
+    env = find(items, "Deployment")["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert env[-1]["valueFrom"] == {"secretKeyRef": {"name": "otel", "key": "headers"}}
+
+
+def test_openshift_resolves_names(tmp_path: Path) -> None:
+    """Its DNS pods listen on another port than their Service."""
+    rules = find(values_of(tmp_path, "openshift: true"), "NetworkPolicy")["spec"]["egress"]
+    assert {(port["protocol"], port["port"]) for port in rules[0]["ports"]} == {
+        (protocol, port) for protocol in ("TCP", "UDP") for port in (53, 5353)
+    }
+
+
+def test_a_storage_class_of_a_dash_is_none(tmp_path: Path) -> None:
+    assert (
+        find(values_of(tmp_path, "persistence: {storageClass: '-'}"), "PersistentVolumeClaim")["spec"]["storageClassName"] == ""
+    )
+
+
+@pytest.mark.parametrize(("own", "expected"), [("[]", "/run/reconciler/ca.crt"), ("[{name: PGSSLROOTCERT, value: /pg}]", "/pg")])
+def test_the_certificate_of_the_database_is_checked_with_an_authority(own: str, expected: str, tmp_path: Path) -> None:
+    database = "database: {type: postgresql, postgresql: {host: h, sslMode: verify-full, passwordSecret: {existingSecret: s}}}"
+    items = values_of(tmp_path, f"{database}\ncaBundle: {{existingConfigMap: ca}}\nenv: {own}\n")
+    env = find(items, "Deployment")["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert [item["value"] for item in env if item["name"] == "PGSSLROOTCERT"] == [expected]
+
+
+@pytest.mark.parametrize("base", ["", "/reconciler"])
+def test_a_gateway_publishes_the_dashboard_within_the_limits_of_a_route(base: str, tmp_path: Path) -> None:
+    items = values_of(
+        tmp_path,
+        f"config: {{server: {{publicUrl: 'https://hooks.acme.example{base}'}}}}\npublicPaths: {{dashboard: true}}\n"
+        "gateway: {enabled: true, host: hooks.acme.example, parentRefs: [{name: g}]}\n",
+    )
+    routes = [item for item in items if item["kind"] == "HTTPRoute"]
+    assert len({route["metadata"]["name"] for route in routes}) == len(routes)
+    rules = [rule for route in routes for rule in route["spec"]["rules"]]
+    assert all(len(rule["matches"]) <= 8 for rule in rules)
+    paths = {match["path"]["value"]: match["path"]["type"] for rule in rules for match in rule["matches"]}
+    assert {f"{base}/", f"{base}/hooks", f"{base}/static", f"{base}/resources"} <= set(paths)
+    assert {path for path, kind in paths.items() if kind == "Exact"} == ({"/"} if not base else {base, f"{base}/"})
+    for rule in rules if base else []:
+        rewrite = rule["filters"][0]["urlRewrite"]["path"]
+        assert {rewrite.get("replaceFullPath", rewrite.get("replacePrefixMatch"))} == {
+            (match["path"]["value"].removeprefix(base) or "/") for match in rule["matches"]
+        }
+    assert base or not any("filters" in rule for rule in rules)
 
 
 # -- what follows from other files --------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shlex
 import socket
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.kubernetes.conftest import GIT_TOKEN, GITHUB_TOKEN, Scene
+from reconciler.model.exit_codes import EXIT_CONFIG
+from tests.deploy.kubernetes.conftest import GIT_TOKEN, GITHUB_TOKEN, Scene, Servers
 from tests.deploy.kubernetes.pods import AS_ROOT, OPENSHIFT_ID, Cluster, Running, running
 from tests.deploy.kubernetes.tools import ROOT, VALUES, rendered
 from tests.deploy.kubernetes.world import Route
@@ -59,7 +61,8 @@ def check_effects(name: str, scene: Scene, pod: Running) -> None:
         assert scene.github.admin.requests("installation" if name == "github-app" else "", "GET")
         assert scene.hooks() == []
     else:
-        (hook,) = scene.hooks()
+        hook, *more = scene.hooks()
+        assert len(more) == (1 if name == "signers" else 0)
         assert "/hooks/" in hook
         assert hook.partition("/hooks/")[0] in config["data"]["reconciler.yaml"]
         port = pod.container["ports"][0]["containerPort"]
@@ -90,6 +93,27 @@ def test_the_state_on_the_volume_survives_the_pod(scene: Scenes, tmp_path: Path)
         (state,) = cluster.volumes.values()
         assert (state / "state/state.db").is_file()
         assert not (state / "state/master.key").exists()
+
+
+def test_a_pod_refuses_a_revision_that_no_allowed_signer_has_signed(scene: Scenes, servers: Servers, tmp_path: Path) -> None:
+    with scene("signers") as it:
+        it.secrets["allowed_signers"] = f"eve@example.com {servers.sshd.client_key.with_name('host.pub').read_text()}"
+        with running(cluster_of(ROOT / "tests/deploy/values/signers.yaml", it, tmp_path), it.world) as pod:
+            pod.until(lambda: "RC2014" in pod.text, "refusal")
+            assert not pod.probe("readinessProbe")
+            assert it.hooks() == []
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="only root gives files to the group of the pod")
+def test_a_pod_without_fs_group_cannot_read_its_credentials(scene: Scenes, tmp_path: Path) -> None:
+    """As with a kubelet, the files belong to root then: a chart that forgets the group does not pass here."""
+    with scene("minimal") as it:
+        cluster = cluster_of(MINIMAL, it, tmp_path)
+        cluster.objects = copy.deepcopy(cluster.objects)
+        del cluster.pod()["securityContext"]["fsGroup"]  # type: ignore[attr-defined]
+        with running(cluster, it.world) as pod:
+            assert pod.process.wait(60) == EXIT_CONFIG, pod.text
+        assert "ermission denied" in pod.text, pod.text
 
 
 def test_two_pods_on_postgresql_share_one_webhook(scene: Scenes, tmp_path: Path) -> None:

@@ -235,6 +235,7 @@ class Balancer:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
+        self._server.shutdown(socket.SHUT_RDWR)  # ends the accept
         self._server.close()
 
     def _accept(self) -> None:

@@ -29,6 +29,9 @@ and wrong types before.
 {{- if and $v.persistence.enabled $v.persistence.ephemeral -}}
 {{- $p = append $p "persistence.enabled and persistence.ephemeral contradict each other. Set one of them to false." -}}
 {{- end -}}
+{{- if and $v.persistence.existingClaim (not $v.persistence.enabled) -}}
+{{- $p = append $p "persistence.existingClaim is set, and persistence.enabled is false: the claim would not be used. Set persistence.enabled: true and persistence.ephemeral: false, or remove the claim." -}}
+{{- end -}}
 {{- if and $sqlite (or $pg.existingSecret $pg.host $pg.passwordSecret.existingSecret) -}}
 {{- $p = append $p "database.postgresql is set, and database.type is sqlite. Set database.type: postgresql, or remove the values of database.postgresql." -}}
 {{- end -}}
@@ -39,6 +42,9 @@ and wrong types before.
 {{- $p = append $p "database.postgresql.host needs a password. Set database.postgresql.passwordSecret.existingSecret to the name of a Secret." -}}
 {{- else if not (or $pg.existingSecret $pg.host) -}}
 {{- $p = append $p "database.type is postgresql, and there is no URL of a database. Set database.postgresql.existingSecret to a Secret whose key `url` is postgresql+psycopg://USER:PASSWORD@HOST/NAME." -}}
+{{- end -}}
+{{- if and $pg.host (hasPrefix "verify-" $pg.sslMode) (not $v.caBundle.existingConfigMap) (not (include "reconciler.hasRootCertificate" .)) -}}
+{{- $p = append $p (printf "database.postgresql.sslMode is %s, which needs the certificates of an authority. Set caBundle.existingConfigMap, or mount them with extraVolumes and add to env: {name: PGSSLROOTCERT, value: PATH}." $pg.sslMode) -}}
 {{- end -}}
 {{- if $v.persistence.existingClaim -}}
 {{- $p = append $p "persistence.existingClaim is for SQLite; with PostgreSQL the state is in the database. Remove it." -}}
@@ -109,6 +115,9 @@ and wrong types before.
 {{- if $value -}}
 {{- $p = append $p (printf "%s has no effect in a pod of this chart. Remove it, and use %s." $path (index . 3)) -}}
 {{- end -}}
+{{- end -}}
+{{- if dig "telemetry" "headers" "" .Values.config -}}
+{{- $p = append $p "config.telemetry.headers has a credential, and the configuration is in a ConfigMap. Put the headers into a Secret, and add to env: {name: RECONCILER_TELEMETRY_HEADERS, existingSecret: NAME, key: KEY}." -}}
 {{- end -}}
 {{- $login := dig "server" "login" "oidc" dict .Values.config -}}
 {{- $file := get $login "clientSecretFile" -}}
@@ -239,7 +248,7 @@ and wrong types before.
 {{- $p = append $p (printf "terminationGracePeriodSeconds is %d: the pod would be killed while it drains. The daemon needs up to 30 seconds after preStopSeconds (%d), and 5 to exit: set %d or more." (int $v.terminationGracePeriodSeconds) (int $v.preStopSeconds) $least) -}}
 {{- end -}}
 {{- range $v.env -}}
-{{- if and (hasPrefix "RECONCILER_" .name) (not (hasPrefix "RECONCILER_SECRET_" .name)) (not (hasPrefix "RECONCILER_NETWORK_PROXY" .name)) -}}
+{{- if and (hasPrefix "RECONCILER_" .name) (not (hasPrefix "RECONCILER_SECRET_" .name)) (not (has (trimSuffix "_FILE" .name) (list "RECONCILER_NETWORK_PROXY" "RECONCILER_TELEMETRY_HEADERS"))) -}}
 {{- $p = append $p (printf "env %s is a setting of the daemon, and would escape the checks of config. Set its key in config, or the value of the chart for it." .name) -}}
 {{- else if gt (len (pick . "value" "existingSecret" "valueFrom")) 1 -}}
 {{- $p = append $p (printf "env %s has more than one of value, existingSecret and valueFrom. Keep one of them." .name) -}}
@@ -247,7 +256,7 @@ and wrong types before.
 {{- $p = append $p (printf "env %s has no key of the Secret %s. Set key." .name .existingSecret) -}}
 {{- else if not (pick . "value" "existingSecret" "valueFrom") -}}
 {{- $p = append $p (printf "env %s has no value. Set value, or existingSecret and key." .name) -}}
-{{- else if and (hasPrefix "RECONCILER_SECRET_" .name) (not (hasSuffix "_FILE" .name)) (hasKey . "value") -}}
+{{- else if and (or (hasPrefix "RECONCILER_SECRET_" .name) (eq .name "RECONCILER_TELEMETRY_HEADERS")) (not (hasSuffix "_FILE" .name)) (hasKey . "value") -}}
 {{- $p = append $p (printf "env %s has its value in the values of the release, where everyone who can read the Deployment reads it. Put it into a Secret, and set existingSecret and key." .name) -}}
 {{- end -}}
 {{- end -}}
@@ -277,7 +286,23 @@ and wrong types before.
 {{- $p = append $p (printf "extraVolumeMounts has %q, a mount of the chart. Choose another path." .mountPath) -}}
 {{- end -}}
 {{- end -}}
-{{- $secrets := list (include "reconciler.masterKeySecret" .) $v.masterKey.previous.existingSecret $v.git.token.existingSecret $v.git.sshKey.existingSecret $v.sopsAgeKey.existingSecret $v.loginClientSecret.existingSecret -}}
+{{- $volumes := list "config" "credentials" "secrets" "state" "tmp" -}}
+{{- range $v.extraVolumes -}}{{- $volumes = append $volumes .name -}}{{- end -}}
+{{- range $v.extraVolumeMounts -}}
+{{- if not (has .name $volumes) -}}
+{{- $p = append $p (printf "extraVolumeMounts has %q, and extraVolumes has no volume of that name. Add it there." .name) -}}
+{{- end -}}
+{{- end -}}
+{{- range $v.extraContainers -}}
+{{- $security := default dict .securityContext -}}
+{{- $dropped := default list (get (default dict $security.capabilities) "drop") -}}
+{{- if eq .name "reconciler" -}}
+{{- $p = append $p "extraContainers has \"reconciler\", the container of the chart. Choose another name." -}}
+{{- else if not (and (eq (toString (get $security "allowPrivilegeEscalation")) "false") (has "ALL" $dropped)) -}}
+{{- $p = append $p (printf "extraContainers %q may gain privileges, which the Pod Security Standard `restricted` refuses. Add securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}." .name) -}}
+{{- end -}}
+{{- end -}}
+{{- $secrets := list $v.database.postgresql.existingSecret $v.database.postgresql.passwordSecret.existingSecret (include "reconciler.masterKeySecret" .) $v.masterKey.previous.existingSecret $v.git.token.existingSecret $v.git.sshKey.existingSecret $v.sopsAgeKey.existingSecret $v.loginClientSecret.existingSecret -}}
 {{- range $v.secretFiles -}}
 {{- if has .existingSecret (compact $secrets) -}}
 {{- $p = append $p (printf "secretFiles has %q, a Secret with a credential of the daemon itself, which manifests could read then. Use separate Secrets." .existingSecret) -}}

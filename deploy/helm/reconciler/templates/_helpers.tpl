@@ -67,6 +67,27 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 
+{{/* The port of an http or https URL; empty for every other text. */}}
+{{- define "reconciler.urlPort" -}}
+{{- if regexMatch "^https?://" . -}}
+{{- default (ternary "443" "80" (hasPrefix "https:" .)) (regexFind ":[0-9]+$" (urlParse .).host | trimPrefix ":") -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The ports that the configuration names beside 443 as a JSON array: the repository, and the collector of traces. */}}
+{{- define "reconciler.egressPorts" -}}
+{{- $ports := list (include "reconciler.sshPort" .) (include "reconciler.urlPort" (dig "source" "url" "" .Values.config)) -}}
+{{- if dig "telemetry" "enabled" false .Values.config -}}
+{{- $ports = append $ports (include "reconciler.urlPort" (dig "telemetry" "endpoint" "http://localhost:4318/v1/traces" .Values.config)) -}}
+{{- end -}}
+{{- without (compact $ports | uniq) "443" | toJson -}}
+{{- end -}}
+
+{{/* Whether `env` names the certificates that the connection to PostgreSQL trusts. */}}
+{{- define "reconciler.hasRootCertificate" -}}
+{{- range .Values.env -}}{{- if eq .name "PGSSLROOTCERT" -}}true{{- end -}}{{- end -}}
+{{- end -}}
+
 {{/* Whether there is anything in the secrets folder. */}}
 {{- define "reconciler.hasFolder" -}}
 {{- if or .Values.secretFiles .Values.projectedTokens -}}true{{- end -}}
@@ -86,6 +107,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
       name: {{ quote $pg.existingSecret }}
       key: {{ quote $pg.key }}
 {{- else }}
+{{- if and (hasPrefix "verify-" $pg.sslMode) (not (include "reconciler.hasRootCertificate" .)) }}
+- name: PGSSLROOTCERT
+  value: /run/reconciler/ca.crt
+{{- end }}
 - name: RECONCILER_STATE_URL
   value: {{ printf "postgresql+psycopg://%s@%s:%d/%s?sslmode=%s" $pg.user $pg.host (int $pg.port) $pg.name $pg.sslMode | quote }}
 - name: PGPASSWORD
@@ -184,4 +209,28 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $prefixes = concat $prefixes (list "/actions" "/audit" "/credentials" "/events" "/executions" "/graph" "/live" "/login" "/logout" "/notifications" "/plan" "/resources" "/reviews" "/static") -}}
 {{- end -}}
 {{- dict "prefixes" (uniq $prefixes) "exact" $exact | toJson -}}
+{{- end -}}
+
+{{/* The rules of the HTTPRoute as JSON: [{"matches": […], "path": how it is rewritten}]. Each path below a prefix needs its own rewrite. */}}
+{{- define "reconciler.rules" -}}
+{{- $paths := include "reconciler.paths" . | fromJson -}}
+{{- $base := trimSuffix "/" (urlParse .Values.config.server.publicUrl).path -}}
+{{- $rules := list -}}
+{{- $matches := list -}}
+{{- range $paths.exact -}}
+{{- $match := dict "path" (dict "type" "Exact" "value" (printf "%s%s" $base .)) -}}
+{{- $matches = append $matches $match -}}
+{{- $bare := dict "path" (dict "type" "Exact" "value" (printf "%s%s" $base . | trimSuffix "/")) -}}
+{{- $rules = append $rules (dict "matches" (list $match $bare) "path" (dict "type" "ReplaceFullPath" "replaceFullPath" .)) -}}
+{{- end -}}
+{{- range $paths.prefixes -}}
+{{- $match := dict "path" (dict "type" "PathPrefix" "value" (printf "%s%s" $base .)) -}}
+{{- $matches = append $matches $match -}}
+{{- $rules = append $rules (dict "matches" (list $match) "path" (dict "type" "ReplacePrefixMatch" "replacePrefixMatch" .)) -}}
+{{- end -}}
+{{- if not $base -}}
+{{- $rules = list -}}
+{{- range chunk 8 $matches -}}{{- $rules = append $rules (dict "matches" .) -}}{{- end -}}
+{{- end -}}
+{{- toJson $rules -}}
 {{- end -}}
