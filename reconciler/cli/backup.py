@@ -190,6 +190,7 @@ def _finish(config: Config, options: RestoreOptions, url: str, folder: Path, det
             )
         keyring = load_keyring(config, stored_check=store.get_meta("key.check"), create_allowed=False)
         store.use_audit_keys(audit_keys(keyring))
+        _seal_older(store, folder)
         verified = store.verify_audit()
         if not verified.ok:
             raise _refused(f"the audit log of the backup was changed: {verified}", "Use another backup.")
@@ -207,10 +208,24 @@ def _finish(config: Config, options: RestoreOptions, url: str, folder: Path, det
         store.close()
 
 
-def _refuse_running(store: Store) -> None:
+def _seal_older(store: Store, folder: Path) -> None:
+    """Sign the audit rows of a backup whose program did not sign any, as an upgrade does. The chain of their hashes is verified later."""
+    from reconciler.model.records import AuditEntry
+    from reconciler.state.audit_walk import SEAL
+    from reconciler.state.files import set_anchor_aside
+    from reconciler.state.migrate import FIRST_SIGNED
+
+    if store.upgraded is None or store.upgraded.before >= FIRST_SIGNED:
+        return
+    set_anchor_aside(folder)  # it is of the upgraded state that was lost
+    reason = {"reason": f"restored from schema {store.upgraded.before}, which has no signatures"}
+    store.seal_audit(AuditEntry(at=time.time(), actor=f"cli:{_user()}", verb=SEAL, detail=reason))
+
+
+def _refuse_running(store: Store, wait_s: float = GONE_S) -> None:
     if store.dialect == "sqlite":
         return  # the lock of the state folder is held
-    deadline = time.monotonic() + GONE_S
+    deadline = time.monotonic() + wait_s
     while alive := store.live_executors():
         if time.monotonic() < deadline:  # a dump that was made a moment ago has heartbeats of that moment
             time.sleep(0.25)

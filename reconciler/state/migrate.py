@@ -21,6 +21,8 @@ from reconciler.state.tables import metadata
 HEAD = "0012"
 FIRST_SHARED = "0011"
 """The first schema that a program of another release may use, too."""
+FIRST_SIGNED = "0005"
+"""The first schema whose audit rows have signatures."""
 _SCRIPTS = Path(__file__).parent / "migrations"
 _LOCK_NUMBER = 7163002
 _BREAKING = re.compile(r"^breaks_older = True$", re.MULTILINE)

@@ -15,7 +15,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
+from reconciler.cli.backup import _refuse_running
+from reconciler.model.errors import StateError
+from reconciler.model.records import AuditEntry
+from reconciler.state import Store
+from tests.deploy.old_state import OldState
 from tests.flow.stage_world import NOOP, WORKFLOW, StageWorld
 from tests.support.postgres import Postgres
 
@@ -103,6 +109,16 @@ def load(world: StageWorld) -> Iterator[list[int]]:
     finally:
         stop.set()
         thread.join()
+
+
+def on_postgresql(world: Documented, *statements: str) -> None:
+    if world.postgres is None:
+        return
+    engine = sa.create_engine(world.url)
+    with engine.begin() as connection:
+        for statement in statements:
+            connection.execute(sa.text(statement))
+    engine.dispose()
 
 
 def declare(world: StageWorld) -> None:
@@ -255,6 +271,12 @@ def test_a_backup_that_does_not_fit_is_refused_and_nothing_is_changed(applied: D
     lines["cut"] = world.cli("restore", "--yes", str(cut))
     shutil.copy(f"{file}.sha256", f"{cut}.sha256")
     lines["digest"] = world.cli("restore", "--yes", str(cut))
+    foreign = applied.folder / "foreign.db"
+    shutil.copy(file, foreign)
+    with contextlib.closing(sqlite3.connect(foreign)) as connection:
+        connection.execute("UPDATE meta SET value = 'team-z' WHERE key = 'owner'")
+        connection.commit()
+    lines["owner"] = world.cli("restore", "--yes", str(foreign))
     lines["other"] = world.cli("restore", "--yes", str(world.config))
     for name, text in {
         "exists": "RC7074: ",
@@ -265,6 +287,7 @@ def test_a_backup_that_does_not_fit_is_refused_and_nothing_is_changed(applied: D
         "cut": "is no backup of a state",
         "digest": "has not the digest",
         "other": "is no backup of a state",
+        "owner": "the backup is of owner 'team-z', the configuration says 'team-a'",
     }.items():
         assert lines[name].returncode == 1, name
         assert text in lines[name].stderr, (name, lines[name].stderr)
@@ -323,6 +346,34 @@ def test_an_audit_row_of_another_type_is_a_change(applied: Documented) -> None:
     assert (refused.returncode, "RC7074: the audit log of the backup was changed" in refused.stderr) == (1, True), refused.stderr
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_a_backup_of_version_0_1_is_restored_and_upgraded(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """Its audit rows have no signatures: they are sealed, as by an upgrade; a chain that does not hold is refused as always."""
+    postgres = request.getfixturevalue("postgres") if kind == "postgresql" else None
+    old = OldState(tmp_path, kind, postgres)
+    old.program = "reconciler"
+    file = [str(tmp_path / "old.db")] if kind == "sqlite" else []
+    if kind == "sqlite":
+        with contextlib.closing(sqlite3.connect(tmp_path / "state" / "state.db")) as connection:
+            connection.execute("VACUUM INTO ?", file)
+        for path in (tmp_path / "state").glob("state.db*"):
+            path.unlink()
+        changed = tmp_path / "changed.db"
+        shutil.copy(file[0], changed)
+        with contextlib.closing(sqlite3.connect(changed)) as connection:
+            connection.execute("DROP TRIGGER audit_no_update")
+            connection.execute("UPDATE audit SET payload = CAST(payload || ' ' AS BLOB) WHERE seq = 2")
+            connection.commit()
+        refused = old.cli("restore", "--yes", str(changed))
+        assert (refused.returncode, "the audit log of the backup was changed" in refused.stderr) == (1, True), refused.stderr
+    (tmp_path / "state" / "audit.anchor").write_text("of the state that was lost, after its upgrade\n")
+    done = old.cli("restore", "--yes", *file)
+    assert done.returncode == 0, done.stderr
+    verified = old.cli("history", "--verify")
+    assert (verified.returncode, "up to the anchor" in verified.stdout) == (0, True), verified.stdout + verified.stderr
+    assert (tmp_path / "state" / "audit.anchor.before-restore").exists()
+
+
 def test_the_audit_log_is_whole_after_a_restore_beside_the_old_state_folder(
     documented: Documented,
 ) -> None:
@@ -331,7 +382,10 @@ def test_the_audit_log_is_whole_after_a_restore_beside_the_old_state_folder(
     backup, restore = blocks("SQLite" if world.postgres is None else "PostgreSQL")
     world.source("web")
     assert world.cli("apply", "--yes").returncode == 0
+    grants = ("CREATE ROLE seeing", "GRANT SELECT ON managed_object TO seeing")
+    on_postgresql(world, *grants)
     world.document(backup)
+    on_postgresql(world, "DROP OWNED BY seeing", "DROP ROLE seeing")  # the new server has not every role of the old one
     world.source("shop")
     assert world.cli("apply", "--yes").returncode == 0
     world.remove("shop")
@@ -344,6 +398,24 @@ def test_the_audit_log_is_whole_after_a_restore_beside_the_old_state_folder(
     assert (verified.returncode, "up to the anchor" in verified.stdout) == (0, True), verified.stdout + verified.stderr
     assert json.loads((folder / "audit.anchor.before-restore").read_text())["seq"] == before
     assert json.loads((folder / "audit.anchor").read_text())["seq"] < before
+
+
+def test_a_restore_of_postgresql_is_refused_while_a_process_works_on_it_and_frees_what_dead_ones_held(
+    postgres: Postgres, tmp_path: Path
+) -> None:
+    store = Store.open(postgres.database(), state_dir=tmp_path)
+    try:
+        with store._write() as connection:
+            beat = sa.text("INSERT INTO executor VALUES ('old-host-1', extract(epoch FROM now()) + :ahead)")
+            connection.execute(beat, {"ahead": 3600})
+        assert store.acquire_lease("sweep", "old-host-1", 3600)
+        with pytest.raises(StateError, match="old-host-1 work on this database"):
+            _refuse_running(store, 0.3)
+        store.finish_restore(AuditEntry(at=1.0, actor="cli:ada", verb="restore", outcome="done"), close=True)
+        _refuse_running(store, 0.0)
+        assert store.acquire_lease("sweep", "new-host-1", 1)
+    finally:
+        store.close()
 
 
 def test_postgresql_is_backed_up_by_its_own_tools(postgres: Postgres, tmp_path: Path) -> None:

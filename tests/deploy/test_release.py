@@ -61,7 +61,7 @@ def test_the_wheel_has_the_manual_page_and_the_licences_and_the_archive_all_to_b
         assert not [name for name in names if name.startswith("tests")]
     with tarfile.open(next(built[0].glob("*.tar.gz"))) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert {"pyproject.toml", "schemas", "docs/reconciler.1", "THIRD_PARTY_LICENSES.md"} <= {
+    assert {"pyproject.toml", "schemas", "docs/reconciler.1", "THIRD_PARTY_LICENSES.md", *LOCKS} <= {
         *names,
         *(n.split("/")[0] for n in names),
     }
