@@ -130,6 +130,10 @@ def test_every_description_of_a_container_agrees_with_the_image(where: str, desc
     assert described.grace_s >= DRAIN_S + 10
     files = {name: value for name, value in described.env.items() if name.endswith("_FILE")}
     assert set(files.values()) == described.read_only_mounts, "every file is mounted, and every mounted file is used"
+    own = [Path(value or "") for name, value in files.items() if not name.startswith("RECONCILER_SECRET_")]
+    folder = Path(described.env.get("RECONCILER_SECRETS_FOLDER") or "/var/lib/reconciler/secrets")
+    assert own, "the token for Git"
+    assert not any(file.is_relative_to(folder) for file in own), "manifests may read what is in this folder"
     known = {key.variable for key in KEYS} | {"RECONCILER_SECRET_GITHUB_TOKEN_FILE"}
     assert set(described.env) <= known
 
@@ -169,6 +173,18 @@ def test_the_image_installs_every_extra_of_the_program_from_its_lock() -> None:
     locks = {name: set(re.findall(r"^[\w.-]+==\S+", (ROOT / name).read_text(), re.MULTILINE)) for name in LOCKS}
     assert locks["requirements-image.lock"] >= locks["requirements.lock"], "make the locks again, with the same versions"
     assert "!requirements-image.lock" in (ROOT / ".dockerignore").read_text().splitlines()
+
+
+def test_the_image_keeps_its_promises_of_docs_image() -> None:
+    image = instructions()
+    assert (image.user, image.stop_signal, image.healthcheck) == ("65532:65532", "SIGTERM", ["reconciler", "healthcheck"])
+    files = [value.removeprefix("sqlite:///") for name, value in image.env.items() if name.endswith(("_FILE", "_STATE_URL"))]
+    assert {str(Path(file).parent) for file in files} == set(image.volumes), "what is written lies in the volume"
+    [download] = re.findall(r"pip download (.*?)-r requirements-image.lock", (ROOT / "Dockerfile").read_text(), re.DOTALL)
+    assert {"--require-hashes", "--no-deps", "--only-binary"} <= set(download.split())
+    installs = re.findall(r" install (--quiet .*?)(?:hatchling|\")", (ROOT / "Dockerfile").read_text(), re.DOTALL)
+    assert len(installs) == 2
+    assert all({"--no-index", "--find-links"} <= set(install.split()) for install in installs), "only what was verified"
 
 
 def test_n46_a_manifest_cannot_read_a_credential_of_the_daemon_as_a_secret(tmp_path: Path) -> None:

@@ -105,6 +105,28 @@ def test_the_unit_gives_running_work_and_a_long_migration_their_time() -> None:
     assert unit()["TimeoutStartSec"] == ["15min"]
 
 
+def test_the_unit_starts_with_the_network_at_boot_and_again_after_a_failure() -> None:
+    assert unit("Install")["WantedBy"] == ["multi-user.target"]
+    assert unit("Unit")["After"] == unit("Unit")["Wants"] == ["network-online.target"]
+    assert unit()["Restart"] == ["on-failure"], "an asked-for end is not followed by a start"
+
+
+def test_systemd_waits_for_the_notifications_of_the_daemon_and_misses_its_heartbeat() -> None:
+    assert (unit()["Type"], unit()["NotifyAccess"]) == (["notify"], ["main"])
+    assert int(unit()["WatchdogSec"][0]) > 60, "a loop may take as long as a request to a slow provider"
+
+
+def test_the_unit_keeps_the_state_to_its_user_and_leaves_what_the_daemon_needs() -> None:
+    assert (unit()["UMask"], unit()["StateDirectoryMode"]) == (["0077"], ["0700"])
+    assert set(unit()["RestrictAddressFamilies"][0].split()) == {"AF_INET", "AF_INET6", "AF_UNIX"}, "providers, peers, sockets"
+    allowed, denied = unit()["SystemCallFilter"]
+    assert (allowed, set(denied.removeprefix("~").split())) == ("@system-service", {"@privileged", "@resources"})
+    number, suffix = re.fullmatch(r"(\d+)([MG])", unit()["MemoryMax"][0]).groups()  # type: ignore[union-attr]
+    assert int(number) * {"M": 1, "G": 1024}[suffix] >= 512, (
+        "docs/performance.md: 180 MB with 10,000 manifests, and Git beside it"
+    )
+
+
 # -- as a process -------------------------------------------------------------------------------------------------------
 
 

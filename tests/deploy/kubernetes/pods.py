@@ -315,6 +315,8 @@ def running(cluster: Cluster, world: World) -> Iterator[Running]:
             with world.serving([socket.socket(fileno=number) for number in descriptors]):
                 yield started
         finally:
+            with contextlib.suppress(OSError, IndexError):  # it has ended
+                os.kill(started.pid, signal.SIGKILL)  # a change of the user clears what --kill-child asked for
             process.kill()
 
 

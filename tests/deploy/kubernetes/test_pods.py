@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import shlex
 import socket
 import threading
@@ -130,17 +131,36 @@ def test_two_pods_on_postgresql_share_one_webhook(scene: Scenes, tmp_path: Path)
 def test_the_commands_of_the_notes_and_the_docs_work_in_the_pod(scene: Scenes, tmp_path: Path) -> None:
     notes = (ROOT / "deploy/helm/reconciler/templates/NOTES.txt").read_text()
     page = (ROOT / "docs/kubernetes.md").read_text()
-    (line,) = {line.partition(" -- ")[2] for text in (notes, page) for line in text.splitlines() if " -- reconciler " in line}
+    lines = sorted(
+        {line.partition(" -- ")[2] for text in (notes, page) for line in text.splitlines() if " -- reconciler " in line}
+    )
+    backup, restore, line = lines
+    away = re.findall(r"-- sh -c '(cd .*)'$", page, re.MULTILINE)
     config = ("--config", "/etc/reconciler/reconciler.yaml")
-    with scene("minimal") as it, running(cluster_of(MINIMAL, it, tmp_path), it.world) as pod:
+    with scene("minimal") as it, running(cluster := cluster_of(MINIMAL, it, tmp_path), it.world) as pod:
         pod.wait_for("readinessProbe")
         shown = pod.execute(*shlex.split(line))
         assert "3 ready" in shown.stdout, shown.stderr
         doctor = pod.execute("reconciler", "doctor", *config)
         assert doctor.returncode == 0, doctor.stdout + doctor.stderr
         assert pod.execute("reconciler", "healthcheck").returncode == 0
+        copied = pod.execute(*shlex.split(backup))
+        assert copied.returncode == 0, copied.stderr
+        assert pod.execute("cp", "-p", "/tmp/state.db", "/tmp/state.db.sha256", "/var/lib/reconciler").returncode == 0
         assert pod.execute("touch", "/etc/reconciler/x", "/run/reconciler/x", "/x").stderr.count("Read-only file system") == 3
         pod.stop()
+        idle = cluster_of(MINIMAL, it, tmp_path)
+        idle.objects, idle.volumes = copy.deepcopy(idle.objects), cluster.volumes
+        idle.pod()["containers"][0] |= {"command": ["sleep", "3600"], "args": []}
+        with running(idle, it.world) as pod:
+            pod.until(lambda: pod.execute("cp", "-p", "/var/lib/reconciler/state.db", "/tmp/").returncode == 0, "the pod")
+            assert pod.execute("sh", "-c", *away).returncode == 0
+            restored = pod.execute(*shlex.split(restore))
+            assert restored.returncode == 0, restored.stdout + restored.stderr
+        with running(cluster, it.world) as pod:
+            pod.wait_for("readinessProbe")
+            assert len(it.github.admin.requests("/hooks", "POST")) == 1
+            pod.stop()
 
 
 @pytest.mark.skipif(not AS_ROOT, reason="only root can enter the namespaces of a container")
