@@ -145,7 +145,10 @@ class DemoTeam:
         daemon = self.world._daemon
         assert daemon is not None
         for pid in children(daemon.pid):
-            os.kill(pid, signal.SIGSTOP)
+            if (
+                b"reconciler.events.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+            ):  # git may run, too, and would stay for ever
+                os.kill(pid, signal.SIGSTOP)
 
 
 def edit_audit(state: Path) -> None:
