@@ -123,7 +123,11 @@ class RemoteSource:
             await self._prepare()
             await self._make_room()
             await self._transfer(lock, self._branch_ref, _REVIEW_BASE)
-            await self._transfer(lock, ref, _REVIEWED, await self._growth_guard())
+            try:
+                await self._transfer(lock, ref, _REVIEWED, await self._growth_guard())
+            except SourceTooLarge:
+                await self._drop_reviewed()
+                raise
             newest = await self._reader.commit_of(_REVIEWED)
             if newest is None or not (newest == commit or await self._reader.is_ancestor(commit, newest)):
                 raise RefUnknown(f"{commit[:12]} is not in {ref} any more", hint="It was replaced by newer commits.")
@@ -200,6 +204,10 @@ class RemoteSource:
         """Drop the objects of pull requests before they reach half of the limit: they must never keep the branch from being fetched."""
         if await asyncio.to_thread(_bytes_in, self._mirror) < self._options.caps.mirror_bytes // 2:
             return
+        await self._drop_reviewed()
+
+    async def _drop_reviewed(self) -> None:
+        """Delete the objects that only pull requests need."""
         await self._reader.git("update-ref", "-d", _REVIEWED)
         await self._reader.git("repack", "-a", "-d", "-q")
         await self._reader.git("prune", "--expire=now")

@@ -231,6 +231,8 @@ async def _talk(process: asyncio.subprocess.Process, run: ProcessResult) -> tupl
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
+        if run.guard is not None:  # what came in since its last look
+            run.guard()
         return out.result(), err.result()
     finally:  # these readers must end before `_end` reads the streams
         for task in pending:

@@ -304,6 +304,7 @@ def test_n46_the_daemon_ends_with_its_own_code_for_what_a_restart_does_not_repai
     else:
         with sqlite3.connect(folder / "state.db") as connection:
             connection.execute("UPDATE alembic_version SET version_num = '9999'")
+            connection.execute("UPDATE meta SET value = '9999' WHERE key = 'schema.oldest'")
         connection.close()
     done = applied.cli("run")
     assert done.returncode == EXIT_CONFIG, done.stderr

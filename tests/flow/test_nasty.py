@@ -162,10 +162,10 @@ async def test_a17_an_event_whose_effects_cannot_be_stored_keeps_no_other_waitin
         poison = (await here.deps.store.event("1"))[0].id
         settle = here.store.settle_events
 
-        def refuse(routings: Any) -> Any:
+        def refuse(routings: Any, spans_of: Any) -> Any:
             if any(routing.event_id == poison and routing.items for routing in routings):
                 raise error
-            return settle(routings)
+            return settle(routings, spans_of)
 
         monkeypatch.setattr(here.store, "settle_events", refuse)
         await here.turn()

@@ -43,16 +43,24 @@ def bind(source: str, target: str, *, read_only: bool = False) -> None:
         mount("none", target, flags=MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID)
 
 
+def program(source: str, target: str) -> None:
+    """Show a program or library of the host, if there is one."""
+    if os.path.islink(source):
+        os.symlink(os.readlink(source), target)
+    elif os.path.exists(source):
+        bind(source, target)
+
+
 def file_system(spec: dict[str, Any]) -> None:
     """Build the root below ``spec["root"]``: programs of the host, the files of the image, the volumes of the pod; the rest is empty."""
     root = spec["root"]
     mount("none", "/", flags=MS_REC | MS_PRIVATE)
     mount("tmpfs", root, "tmpfs", MS_NOSUID, "mode=0755")
-    for path, source in spec["programs"].items():
-        if os.path.islink(source):
-            os.symlink(os.readlink(source), root + path)
-        elif os.path.exists(source):
-            bind(source, root + path)
+    hidden = {
+        path for path in spec["programs"] for volume in spec["mounts"] if path.startswith(volume["target"].rstrip("/") + "/")
+    }
+    for path in spec["programs"].keys() - hidden:
+        program(spec["programs"][path], root + path)
     for path, text in spec["files"].items():
         target = Path(root + path)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -63,6 +71,8 @@ def file_system(spec: dict[str, Any]) -> None:
     os.makedirs(root + spec["cwd"], exist_ok=True)
     for volume in spec["mounts"]:
         bind(volume["source"], root + volume["target"], read_only=volume["readOnly"])
+    for path in hidden:  # a checkout below /tmp, which is a volume in a pod
+        program(spec["programs"][path], root + path)
     if spec["readOnlyRoot"]:
         mount("none", root, flags=MS_BIND | MS_REMOUNT | MS_RDONLY)
 
