@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.postgres import Postgres
 
-OF_PROCESSES = ("flow", "engine", "cli")
+OF_PROCESSES = ("flow", "engine", "cli", "reviews", "notifications", "telemetry", "deploy", "dashboard")
 """Folders whose tests run daemons, and wait most of the time."""
 
 
