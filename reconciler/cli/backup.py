@@ -14,6 +14,7 @@ from reconciler.cli.output import agreed, emit_json
 from reconciler.cli.session import configuration
 from reconciler.cli.sink import out
 from reconciler.config.settings import Config
+from reconciler.durable import make_durable
 from reconciler.model.errors import StateError, UsageError, storage_error
 from reconciler.model.exit_codes import EXIT_ERROR, EXIT_OK
 
@@ -117,7 +118,6 @@ def restore(options: RestoreOptions) -> int:
 
 
 def _from_file(config: Config, options: RestoreOptions) -> ClosedWork:
-    from reconciler.state.copies import sync_folder
     from reconciler.state.files import ANCHOR, set_anchor_aside
 
     target, file = _database(config), Path(options.file or "").absolute()
@@ -142,7 +142,7 @@ def _from_file(config: Config, options: RestoreOptions) -> ClosedWork:
         os.link(part, target)
         key = None
         (folder / ANCHOR).replace(config.state_dir / ANCHOR)
-        sync_folder(target.parent)
+        make_durable(target.parent)
         return closed
     except OSError as error:
         raise storage_error(error, error.filename or str(target)) from None
@@ -160,11 +160,7 @@ def _settle(part: Path) -> None:
     with contextlib.closing(sqlite3.connect(part)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         connection.execute("PRAGMA journal_mode=DELETE")
-    descriptor = os.open(part, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    make_durable(part)
 
 
 def _in_place(config: Config, options: RestoreOptions) -> ClosedWork:

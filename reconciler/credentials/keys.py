@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reconciler.durable import make_durable
 from reconciler.model.errors import ConfigError, StateError, storage_error
 from reconciler.model.secrets import SecretValue
 from reconciler.model.values import Address, Fingerprint, Uid
@@ -169,20 +170,12 @@ def make_key(path: Path) -> MasterKey:
             os.link(temporary, path)  # unlike rename, it does not replace a key that another process has just created
         finally:
             temporary.unlink()
-        _sync_folder(path.parent)
+        make_durable(path.parent)
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise storage_error(error, f"the master key {path}") from None
         raise ConfigError(f"cannot create the master key {path}: {error.strerror}", code="RC4010") from None
     return MasterKey(material)
-
-
-def _sync_folder(path: Path) -> None:
-    folder = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def read_key(path: Path) -> MasterKey:

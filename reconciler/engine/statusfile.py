@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from reconciler.durable import make_durable
 from reconciler.engine.credentials import credential_row
 from reconciler.engine.current import Current
 from reconciler.engine.reconcile import ReconcileResult
@@ -228,9 +229,5 @@ def write(path: Path, parts: Sequence[bytes]) -> int:
         with contextlib.suppress(OSError):
             Path(name).unlink()
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    make_durable(path.parent)
     return inode

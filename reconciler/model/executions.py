@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -282,6 +283,19 @@ class DeploymentRequest:
     transient: bool = False
     production: bool | None = None
     through: tuple[str, ...] = ()
+
+
+def as_lost(execution: Execution, message: str, at: float) -> Execution:
+    """Return ``execution``, ended at ``at`` (epoch seconds) because its outcome will not be known."""
+    return dataclasses.replace(
+        execution,
+        state=ExecutionState.FINISHED,
+        result=Result.FAILED,
+        why=EndReason.LOST,
+        message=message,
+        finished_at=at,
+        next_at=0.0,
+    )
 
 
 def outputs_of(declared: Mapping[str, bool], given: JsonObject) -> tuple[dict[str, object], list[str]]:

@@ -1,7 +1,7 @@
 """Traces: ids, contexts and recorded spans, independent of any library. Pure.
 
 Ids of spans that outlive a process are derived from what the state already names: a trace from its first event, a span from the event, item
-or execution that it is about. So every process computes the same ids, and a successor goes on with a trace without having been told.
+or execution that it is about. So every process computes the same ids, and a successor goes on with a trace without a message from the one before.
 """
 
 from __future__ import annotations

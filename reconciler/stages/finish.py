@@ -15,7 +15,7 @@ from reconciler.model.backoff import exponential
 from reconciler.model.codec import resource_from_json
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.events import Event, EventState, Origin
-from reconciler.model.executions import EndReason, Execution, ExecutionState, Item, Result, outputs_of
+from reconciler.model.executions import EndReason, Execution, ExecutionState, Item, Result, as_lost, outputs_of
 from reconciler.model.incidents import Occurrence
 from reconciler.model.times import iso
 from reconciler.stages import statuses, traces
@@ -90,15 +90,7 @@ async def abandon(context: Context, execution: Execution, message: str) -> None:
             raise
         except Exception as error:  # its event or statuses cannot be made: it ends without them
             context.log.exception("step_failed", execution=execution.id, code="RC9001", error=type(error).__name__)
-    lost = dataclasses.replace(
-        execution,
-        state=ExecutionState.FINISHED,
-        result=Result.FAILED,
-        why=EndReason.LOST,
-        message=message,
-        finished_at=now,
-        next_at=0.0,
-    )
+    lost = as_lost(execution, message, now)
     spans = traces.finished(context.tracer, None, item, lost)
     await context.store.finish_execution(lost, outputs={}, occurrences=ends_of(lost, lost.label), spans=spans)
 

@@ -126,13 +126,13 @@ def ended_wait(
         count, at = approved
         waited = own.child(span_id_of("approval", item.id))
         granted = at is not None
-        told = {
+        shown = {
             **stage_of(item.stage),
             Attribute.ITEM: item.id,
             Attribute.APPROVALS: count,
             Attribute.OUTCOME: "approved" if granted else "not approved",
         }
-        spans.append(_span(waited, own, f"approval {item.stage.name}", (start, at if at is not None else now), told))
+        spans.append(_span(waited, own, f"approval {item.stage.name}", (start, at if at is not None else now), shown))
     return spans
 
 
@@ -192,7 +192,7 @@ def finished(tracer: Tracer, work: Work | None, item: Item | None, execution: Ex
     if execution.run is not None and execution.run.external_id:
         task = (work.spec.executor.type if work is not None else "") or name
         label = execution.resource or (work.spec.executor.resource_name if work is not None else "") or task
-        told: dict[str, AttributeValue] = {
+        shown: dict[str, AttributeValue] = {
             **(_of_executor(work) if work is not None else {}),
             Attribute.TASK: label,
             Attribute.TASK_RUN_ID: execution.run.external_id,
@@ -201,7 +201,7 @@ def finished(tracer: Tracer, work: Work | None, item: Item | None, execution: Ex
             **({Attribute.TASK_RUN_URL: url} if url else {}),
         }
         below = own.child(span_id_of("task", execution.id))
-        spans.append(_span(below, own, label, (execution.intended_at or begin, end), told, error=error))
+        spans.append(_span(below, own, label, (execution.intended_at or begin, end), shown, error=error))
     return spans
 
 

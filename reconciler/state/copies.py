@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from reconciler.durable import make_durable
 from reconciler.failpoints import failpoint
 from reconciler.model.errors import StateError
 from reconciler.state.values import StorageFull
@@ -48,7 +49,7 @@ def copy_database(file: Path, target: Path, *, check: Callable[[Path], None] = _
         digest = _digest(part)
         size = part.stat().st_size
         part.replace(target)
-        sync_folder(target.parent)
+        make_durable(target.parent)
     except sqlite3.OperationalError as error:
         if "disk is full" in str(error):
             raise StorageFull(
@@ -79,7 +80,7 @@ def copy_before_upgrade(file: Path, head: str) -> Path:
         copy.file.unlink()
     else:
         copy.file.replace(target)
-        sync_folder(target.parent)
+        make_durable(target.parent)
     failpoint("state-copied")
     return target
 
@@ -87,15 +88,6 @@ def copy_before_upgrade(file: Path, head: str) -> Path:
 def megabytes(size: int) -> str:
     """Return ``size`` (bytes) in MiB, rounded up."""
     return f"{-(-size // (1 << 20))} MiB"
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename in ``folder`` durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def digest_of(file: Path) -> str:
@@ -106,11 +98,7 @@ def digest_of(file: Path) -> str:
 
 def _digest(part: Path) -> str:
     """Make ``part`` durable and return its SHA-256."""
-    descriptor = os.open(part, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    make_durable(part)
     return digest_of(part)
 
 

@@ -210,6 +210,18 @@ def drop_some(connection: SqlConnection, table: Table, where: ColumnElement[bool
     return len(keys)
 
 
+def first_within(limit: int, sizes: Iterable[tuple[Item, int]]) -> list[Item]:
+    """Return the keys of the first (key, size) whose sizes have up to ``limit`` in total, but at least one."""
+    keys: list[Item] = []
+    total = 0
+    for key, size in sizes:
+        total += size
+        if keys and total > limit:
+            break
+        keys.append(key)
+    return keys
+
+
 _REFUSED_LOGIN = re.compile(
     r"FATAL: +((?:password authentication failed|no pg_hba\.conf entry|role|database|permission denied for database) [^\n]{0,200})"
 )

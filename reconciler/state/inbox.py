@@ -18,7 +18,7 @@ from reconciler.model.codec import decode, encode
 from reconciler.model.events import Event, EventState, Origin, RejectedBy
 from reconciler.model.resources import ResourceId
 from reconciler.state import tables
-from reconciler.state.database import CHUNK, Database, chunks, drop_some, upsert
+from reconciler.state.database import CHUNK, Database, chunks, drop_some, first_within, upsert
 
 PENDING_BYTES = 32 << 20
 """Bytes of event bodies in one batch; in memory they take several times as much."""
@@ -78,7 +78,7 @@ class InboxStore(Database):
         pending = select(e.c.id, body_size()).where(e.c.state == EventState.PENDING.value, ~tried)
         sizes = pending.order_by(e.c.id).limit(limit)
         with self._read() as connection:
-            ids = _within(max_bytes, connection.execute(sizes))
+            ids = first_within(max_bytes, connection.execute(sizes))
             query = select(e.c.payload, e.c.body).where(e.c.id.in_(ids)).order_by(e.c.id)
             return [(decode(Event, payload), body) for payload, body in connection.execute(query)]
 
@@ -250,18 +250,6 @@ def body_size() -> Function[int]:
     return func.length(tables.event.c.body, type_=Integer)
 
 
-def _within(max_bytes: int, sizes: Iterable[tuple[str, int]]) -> list[str]:
-    """Return the ids of the first events whose bodies have up to ``max_bytes`` in total, but at least one."""
-    ids: list[str] = []
-    total = 0
-    for event_id, size in sizes:
-        total += size
-        if ids and total > max_bytes:
-            break
-        ids.append(event_id)
-    return ids
-
-
 def _row(arrival: Arrival) -> dict[str, object]:
     event = arrival.event
     return {
@@ -334,7 +322,7 @@ def _set_pending(connection: SqlConnection, event_id: str, payload: bytes) -> No
 def _drop_events(connection: SqlConnection, state: EventState, before: float, limit: int, max_bytes: int) -> int:
     e = tables.event
     old = select(e.c.id, body_size()).where(e.c.state == state.value, e.c.id < first_id(before))
-    ids = _within(max_bytes, connection.execute(old.order_by(e.c.id).limit(limit)))
+    ids = first_within(max_bytes, connection.execute(old.order_by(e.c.id).limit(limit)))
     for part in chunks(ids):
         connection.execute(delete(e).where(e.c.id.in_(part)))
     return len(ids)

@@ -49,7 +49,7 @@ class StateLock:
 
 
 def holder_of(folder: Path) -> int:
-    """Return the pid of the process that holds the lock of ``folder``; 0 if none does, or it cannot be told."""
+    """Return the pid of the process that holds the lock of ``folder``; 0 if none does, or that is not known."""
     try:
         descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)
     except OSError:

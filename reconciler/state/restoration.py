@@ -10,7 +10,7 @@ from sqlalchemy import delete, select, update
 
 from reconciler.model.codec import decode, encode
 from reconciler.model.events import Event, EventState
-from reconciler.model.executions import EndReason, Execution, ExecutionState, Item, ItemState, Result
+from reconciler.model.executions import Execution, ExecutionState, Item, ItemState, as_lost
 from reconciler.model.records import AuditEntry
 from reconciler.state.audit import append_entries
 from reconciler.state.database import Database, upsert
@@ -78,16 +78,7 @@ def _close(connection: SqlConnection, now: float) -> ClosedWork:
         decode(Execution, payload) for payload in connection.execute(unfinished.order_by(execution_table.c.created_at)).scalars()
     ]
     for execution in executions:
-        ended = dataclasses.replace(
-            execution,
-            state=ExecutionState.FINISHED,
-            result=Result.FAILED,
-            why=EndReason.LOST,
-            message=_MESSAGE,
-            finished_at=now,
-            next_at=0.0,
-        )
-        save_version(connection, ended)
+        save_version(connection, as_lost(execution, _MESSAGE, now))
     pending = select(event.c.id, event.c.payload).where(event.c.state == EventState.PENDING.value).order_by(event.c.id)
     events = connection.execute(pending).all()
     for identity, payload in events:

@@ -14,7 +14,7 @@ from sqlalchemy import delete, func, select
 from reconciler.model.codec import decode, encode
 from reconciler.model.errors import StateError
 from reconciler.model.traces import SpanRecord
-from reconciler.state.database import Database, chunks
+from reconciler.state.database import Database, chunks, first_within
 from reconciler.state.span_tables import trace_span
 
 t = trace_span
@@ -36,13 +36,7 @@ class SpanStore(Database):
         """Return the oldest spans: those of one row, and of more rows up to ``limit`` spans."""
         with self._read() as connection:
             sizes = connection.execute(select(t.c.id, t.c.spans).order_by(t.c.id).limit(limit)).all()
-            ids: list[int] = []
-            total = 0
-            for number, spans in sizes:
-                total += spans
-                if ids and total > limit:
-                    break
-                ids.append(number)
+            ids = first_within(limit, ((number, spans) for number, spans in sizes))
             rows = connection.execute(select(t.c.payload, t.c.spans).where(t.c.id.in_(ids)).order_by(t.c.id)).all()
         found: list[SpanRecord] = []
         damaged = 0

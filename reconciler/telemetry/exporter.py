@@ -95,7 +95,7 @@ class Exporter:
         self._failures = 0
         self._pause_s = PAUSE_S
         self._logged_at = -LOG_S
-        self._told_drops = 0
+        self._logged_drops = 0
         self._turn: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
@@ -120,13 +120,13 @@ class Exporter:
             self._failures += 1
             pause_s = jittered(exponential(self._failures - 1, FIRST_RETRY_S, LONGEST_RETRY_S), 0.8, 1.0)
             self._pause_s = max(pause_s, min(error.retry_s or 0.0, LONGEST_RETRY_S))
-            self._tell(error.reason)
+            self._warn(error.reason)
         except StateError as error:
-            self._tell(error.message)
+            self._warn(error.message)
         except Exception as error:  # noqa: BLE001  a defect here must not end the daemon
             self._pause_s = LONGEST_RETRY_S
-            self._tell(f"a defect of this program: {type(error).__name__}")
-        self._tell("")
+            self._warn(f"a defect of this program: {type(error).__name__}")
+        self._warn("")
 
     async def flush(self) -> None:
         """Export what waits, for at most `FLUSH_S`. What is in the state is left to the next process."""
@@ -173,7 +173,7 @@ class Exporter:
             if error.final:
                 self._recorder.counts[REFUSED] += len(batch.spans)
                 await self._done(batch, None)
-                self._tell(error.reason)
+                self._warn(error.reason)
                 return
             raise
         failpoint("telemetry-after-send")
@@ -225,14 +225,14 @@ class Exporter:
             waiting -= gone
         recorder.waiting = waiting + len(recorder)
 
-    def _tell(self, reason: str) -> None:
+    def _warn(self, reason: str) -> None:
         """Log ``reason``, and spans that were dropped, once in `LOG_S`."""
         now = time.monotonic()
         dropped = self._recorder.counts[DROPPED] + self._recorder.counts[REFUSED]
-        lost = dropped - self._told_drops
+        lost = dropped - self._logged_drops
         if (not reason and not lost) or now - self._logged_at < LOG_S:
             return
-        self._logged_at, self._told_drops = now, dropped
+        self._logged_at, self._logged_drops = now, dropped
         self._context.log.warning(
             "telemetry_export_failed",
             error=reason or "spans were dropped",

@@ -13,7 +13,7 @@ _PORTS = {"https": 443, "http": 80}
 
 
 def request_span(tracer: Tracer, method: str, url: str, provider: str) -> AbstractContextManager[LiveSpan]:
-    """Record a request. Its URL is told without query, fragment and credentials: a query may contain a secret."""
+    """Record a request. Its URL is shown without query, fragment and credentials: a query may contain a secret."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     attributes: dict[str, AttributeValue] = {
@@ -35,7 +35,7 @@ def answered(live: LiveSpan, status: int) -> None:
 
 
 def carrying(tracer: Tracer, url: str, headers: Mapping[str, str]) -> Mapping[str, str]:
-    """Return ``headers`` with the place in the trace, for a host that is configured to be told."""
+    """Return ``headers`` with the place in the trace, for a host that the configuration names."""
     context = current()
     if context is None or not tracer.propagates(urlsplit(url).hostname or ""):
         return headers
